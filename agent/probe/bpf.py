@@ -1,0 +1,140 @@
+"""The bpf(2) system call: the few commands that the agent needs, without BCC, so that the long-lived process stays small.
+
+Attribute layouts: union bpf_attr in include/uapi/linux/bpf.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+from enum import IntEnum
+
+SYSCALL = {"x86_64": 321, "aarch64": 280}
+LICENSE = b"GPL"  # bpf_probe_read_kernel and others are for GPL-compatible programs only
+LOG_BYTES = 1 << 20  # a verifier log of a rejected program; only its end is shown
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Command(IntEnum):
+    """enum bpf_cmd."""
+
+    MAP_LOOKUP_ELEM = 1
+    PROG_LOAD = 5
+    OBJ_GET_INFO_BY_FD = 15
+    RAW_TRACEPOINT_OPEN = 17
+    LINK_CREATE = 28
+    ENABLE_STATS = 32
+    ITER_CREATE = 33
+
+
+class ProgramType(IntEnum):
+    """enum bpf_prog_type."""
+
+    CGROUP_SKB = 8
+    TRACING = 26
+
+
+class AttachType(IntEnum):
+    """enum bpf_attach_type."""
+
+    CGROUP_INET_INGRESS = 0
+    CGROUP_INET_EGRESS = 1
+    TRACE_RAW_TP = 23
+    TRACE_ITER = 28
+
+
+class VerifierError(OSError):
+    """The kernel refused a program; log holds the verifier's last words."""
+
+    def __init__(self, error: int, name: str, log: str) -> None:
+        """Keep the log's end, where the reason stands."""
+        super().__init__(error, os.strerror(error))
+        self.name = name
+        self.log = "\n".join(log.strip().splitlines()[-12:])
+
+
+def bpf(command: Command, attributes: bytes) -> int:
+    """Call bpf(2). Raises OSError with the kernel's errno."""
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    number = SYSCALL[platform.machine()]
+    result = int(_libc.syscall(number, int(command), buffer, len(attributes)))
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return result
+
+
+def _program_attributes(
+    instructions: int, length: int, kind: ProgramType, attach: AttachType, btf_id: int, name: bytes, log: int
+) -> bytes:
+    license_ = ctypes.create_string_buffer(LICENSE)
+    _keep.append(license_)
+    return struct.pack(
+        "<IIQQIIQII16sIIIIQIIQIII4x",
+        kind, length // 8, instructions, ctypes.addressof(license_), 1 if log else 0, LOG_BYTES if log else 0, log,
+        0, 0, name[:15], 0, attach, 0, 0, 0, 0, 0, 0, 0, btf_id, 0,
+    )  # fmt: skip
+
+
+_keep: list[ctypes.Array[ctypes.c_char]] = []  # what the kernel reads by address while a call lasts
+
+
+def load_program(name: str, instructions: bytes, kind: ProgramType, attach: AttachType, btf_id: int = 0) -> int:
+    """Load a program and return its descriptor. Raises VerifierError, with the log, if the kernel refuses it."""
+    code = ctypes.create_string_buffer(instructions, len(instructions))
+    where = ctypes.addressof(code)
+    try:
+        return bpf(
+            Command.PROG_LOAD, _program_attributes(where, len(instructions), kind, attach, btf_id, name.encode(), 0)
+        )
+    except OSError:
+        log = ctypes.create_string_buffer(LOG_BYTES)
+        attributes = _program_attributes(
+            where, len(instructions), kind, attach, btf_id, name.encode(), ctypes.addressof(log)
+        )
+        try:
+            return bpf(Command.PROG_LOAD, attributes)
+        except OSError as error:
+            raise VerifierError(error.errno or 0, name, log.value.decode(errors="replace")) from error
+    finally:
+        _keep.clear()
+
+
+def link_cgroup(program: int, cgroup: int, attach: AttachType) -> int:
+    """Attach to a cgroup. The link, and with it the program, is gone when its last descriptor closes, also by kill -9."""
+    return bpf(Command.LINK_CREATE, struct.pack("<IIII", program, cgroup, attach, 0))
+
+
+def open_tracepoint(program: int) -> int:
+    """Attach a BTF tracepoint program; it names its tracepoint itself."""
+    return bpf(Command.RAW_TRACEPOINT_OPEN, struct.pack("<QI4x", 0, program))
+
+
+def link_iterator(program: int, map_: int | None) -> int:
+    """Make an iterator's link, over a map's elements where one is given."""
+    info = ctypes.create_string_buffer(struct.pack("<I", map_ or 0), 4)
+    size = 4 if map_ is not None else 0
+    address = ctypes.addressof(info) if size else 0
+    return bpf(Command.LINK_CREATE, struct.pack("<IIIIQI4x", program, 0, AttachType.TRACE_ITER, 0, address, size))
+
+
+def run_iterator(link: int) -> None:
+    """Let the kernel walk once over what the iterator's link names."""
+    descriptor = bpf(Command.ITER_CREATE, struct.pack("<II", link, 0))
+    try:
+        while os.read(descriptor, 4096):
+            pass
+    finally:
+        os.close(descriptor)
+
+
+def lookup(map_: int, key: bytes, value_bytes: int) -> bytes:
+    """Read one element. Raises OSError (ENOENT) if there is none."""
+    keys = ctypes.create_string_buffer(key, len(key))
+    value = ctypes.create_string_buffer(value_bytes)
+    attributes = struct.pack("<I4xQQQ", map_, ctypes.addressof(keys), ctypes.addressof(value), 0)
+    bpf(Command.MAP_LOOKUP_ELEM, attributes)
+    return value.raw

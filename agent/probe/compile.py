@@ -1,0 +1,156 @@
+"""Compile and load, in a process of its own that ends at once: BCC maps LLVM (about 125 MB), which the agent must not carry.
+
+Run as `python -m flows.agent.probe.compile FD`: reads a Settings as JSON from the socket FD, answers with one JSON line and the
+descriptors of maps and programs (SCM_RIGHTS). The only module that imports bcc.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import platform
+import re
+import socket
+import sys
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+from flows.agent.probe.bpf import AttachType, ProgramType, VerifierError, load_program
+from flows.agent.probe.btf import Btf, BtfError, Kind
+
+INCLUDE = re.compile(r'#include "([a-z_]+\.h)"')
+MAPS = ("records", "counters", "connections", "exchanges")
+
+# name in bpf/flows.c: program type, attach type, kind and name of the BTF type that a tracing program is typed by
+PROGRAMS: dict[str, tuple[ProgramType, AttachType, Kind | None, str]] = {
+    "ingress": (ProgramType.CGROUP_SKB, AttachType.CGROUP_INET_INGRESS, None, ""),
+    "egress": (ProgramType.CGROUP_SKB, AttachType.CGROUP_INET_EGRESS, None, ""),
+    "inet_sock_set_state": (
+        ProgramType.TRACING, AttachType.TRACE_RAW_TP, Kind.TYPEDEF, "btf_trace_inet_sock_set_state",
+    ),
+    "sweep_connections": (ProgramType.TRACING, AttachType.TRACE_ITER, Kind.FUNC, "bpf_iter_bpf_map_elem"),
+    "sweep_exchanges": (ProgramType.TRACING, AttachType.TRACE_ITER, Kind.FUNC, "bpf_iter_bpf_map_elem"),
+    "adopt_sockets": (ProgramType.TRACING, AttachType.TRACE_ITER, Kind.FUNC, "bpf_iter_task_file"),
+}  # fmt: skip
+
+# OFFSET_<name> in bpf/*.h: structure and field
+OFFSETS = {
+    "sock_state": ("sock", "__sk_common.skc_state"),
+    "sock_family": ("sock", "__sk_common.skc_family"),
+    "sock_local": ("sock", "__sk_common.skc_rcv_saddr"),
+    "sock_remote": ("sock", "__sk_common.skc_daddr"),
+    "sock_v6_local": ("sock", "__sk_common.skc_v6_rcv_saddr"),
+    "sock_v6_remote": ("sock", "__sk_common.skc_v6_daddr"),
+    "sock_remote_port": ("sock", "__sk_common.skc_dport"),
+    "sock_net": ("sock", "__sk_common.skc_net.net"),
+    "sock_cookie": ("sock", "__sk_common.skc_cookie"),
+    "sock_flags": ("sock", "__sk_common.skc_flags"),
+    "sock_protocol": ("sock", "sk_protocol"),
+    "sock_err": ("sock", "sk_err"),
+    "sock_cgroup": ("sock", "sk_cgrp_data.cgroup"),
+    "inet_local_port": ("inet_sock", "inet_sport"),
+    "tcp_bytes_sent": ("tcp_sock", "bytes_sent"),
+    "tcp_bytes_retrans": ("tcp_sock", "bytes_retrans"),
+    "tcp_bytes_received": ("tcp_sock", "bytes_received"),
+    "tcp_bytes_acked": ("tcp_sock", "bytes_acked"),
+    "tcp_segs_in": ("tcp_sock", "segs_in"),
+    "tcp_segs_out": ("tcp_sock", "segs_out"),
+    "tcp_srtt_us": ("tcp_sock", "srtt_us"),
+    "tcp_total_retrans": ("tcp_sock", "total_retrans"),
+    "tcp_snd_nxt": ("tcp_sock", "snd_nxt"),
+    "tcp_snd_una": ("tcp_sock", "snd_una"),
+    "cgroup_kn": ("cgroup", "kn"),
+    "cgroup_level": ("cgroup", "level"),
+    "kernfs_node_id": ("kernfs_node", "id"),
+    "net_inum": ("net", "ns.inum"),
+    "task_tgid": ("task_struct", "tgid"),
+    "task_group_leader": ("task_struct", "group_leader"),
+    "task_comm": ("task_struct", "comm"),
+    "socket_sk": ("socket", "sk"),
+}
+
+
+def one_text(folder: Path, name: str, seen: set[str] | None = None) -> str:
+    """A source with its own headers put in place: BCC rewrites map accesses in the main file only.
+
+    Each header is taken once, where it is first included.
+    """
+    seen = set() if seen is None else seen
+    seen.add(name)
+    lines = []
+    for line in (folder / name).read_text().splitlines():
+        included = INCLUDE.fullmatch(line)
+        if included is None:
+            lines.append(line if line != "#pragma once" else "")
+        elif included[1] not in seen:
+            lines.append(one_text(folder, included[1], seen))
+    return "\n".join(lines) + "\n"
+
+
+def offset_flags(btf: Btf) -> list[str]:
+    """-DOFFSET_... for the running kernel. Raises BtfError if it lacks a field."""
+    flags = [f"-DOFFSET_{name}={btf.offset(*field)}" for name, field in OFFSETS.items()]
+    try:
+        flags.append(f"-DOFFSET_cgroup_ancestors={btf.offset('cgroup', 'ancestors')}")
+    except BtfError:  # before Linux 6.1 the ancestors' ids stood there
+        flags.append(f"-DOFFSET_cgroup_ancestor_ids={btf.offset('cgroup', 'ancestor_ids')}")
+    return flags
+
+
+def compile_flags(btf: Btf, constants: dict[str, int]) -> list[str]:
+    """All flags of one compilation; the C library's copies of the UAPI headers stand in for the kernel's."""
+    machine = platform.machine()
+    return [
+        "-isystem", "/usr/include",
+        "-isystem", f"/usr/include/{machine}-linux-gnu",
+        f"-DPAGE_SIZE={mmap.PAGESIZE}",
+        *(f"-D{name}={value}ULL" for name, value in constants.items()),
+        *offset_flags(btf),
+    ]  # fmt: skip
+
+
+def build(constants: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """Compile bpf/flows.c and load it. Returns descriptors of maps and of programs. Raises BtfError, VerifierError, OSError."""
+    source = Path(str(resources.files("flows.bpf")))
+    os.environ["BCC_KERNEL_SOURCE"] = str(source / "kernel")
+    from bcc import BPF, lib  # after the environment: bcc reads it once
+
+    btf = Btf.of_running_kernel()
+    module = BPF(text=one_text(source, "flows.c"), cflags=compile_flags(btf, constants))
+    maps = {name: os.dup(lib.bpf_table_fd(module.module, name.encode())) for name in MAPS}
+    programs = {}
+    for name, (kind, attach, typed, type_name) in PROGRAMS.items():
+        btf_id = btf.type_id(type_name, typed) if typed is not None else 0
+        programs[name] = load_program(name, module.dump_func(name), kind, attach, btf_id)
+    return maps, programs
+
+
+def _answer(channel: socket.socket, constants: dict[str, int]) -> None:
+    try:
+        maps, programs = build(constants)
+    except VerifierError as error:
+        reply = {"error": f"loading eBPF program {error.name}: {error.strerror}\n{error.log}", "errno": error.errno}
+        channel.sendall(json.dumps(reply).encode())
+        return
+    except OSError as error:
+        reply = {"error": f"loading eBPF: {error}", "errno": error.errno}
+        channel.sendall(json.dumps(reply).encode())
+        return
+    except Exception as error:  # noqa: BLE001 - bcc raises bare Exception; the agent tells what happened
+        channel.sendall(json.dumps({"error": f"compiling eBPF: {error}", "errno": 0}).encode())
+        return
+    names = {"maps": list(maps), "programs": list(programs)}
+    socket.send_fds(channel, [json.dumps(names).encode()], [*maps.values(), *programs.values()])
+
+
+def main() -> None:
+    """Serve one request on the inherited socket."""
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    os.chdir(tempfile.gettempdir())
+    _answer(channel, json.loads(channel.recv(65536)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""What the probe can be told, and why each default is what it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSettings:
+    """Sizes and intervals of the kernel side. Intervals in nanoseconds."""
+
+    ring_bytes: int = 8 << 20
+    """A power of two. 58,000 records: more than half a second of the fastest that two cores open connections (17,000/s, both ends seen,
+    two records each), so that a reader that is kept from the CPU for that long loses nothing."""
+
+    connection_entries: int = 262_144
+    """TCP connections known at once: nf_conntrack_max of a node with 8 GiB. Memory is taken as they come, but for 4 MB of buckets."""
+
+    listener_entries: int = 16_384
+    """Listening ports, per cgroup: far above what the 250 pods of a large node open."""
+
+    exchange_entries: int = 65_536
+    """UDP, ICMP, SCTP and raw exchanges known at once: with 30 s until an idle one ends, 2,000 new ones a second."""
+
+    active_interval_ns: int = 5 * SECOND
+    """A record this often for what stays active: NetObserv's eviction time, what users of flow tools expect."""
+
+    unanswered_after_ns: int = 3 * SECOND
+    """SYNs go out after 0, 1 and 3 s (RFC 6298): by then two repetitions had no answer, and people's own time-outs begin."""
+
+    idle_after_ns: int = 30 * SECOND
+    """An exchange ends by this much silence: conntrack's own time-out for one UDP datagram (nf_conntrack_udp_timeout)."""
+
+    sweep_seconds: float = 1.0
+    """How often quiet connections are looked at; no interval above is kept more exactly than this."""
+
+    batch_seconds: float = 0.05
+    """After the first record, how long to let more come in: bounds wake-ups to 20 a second, and a follower's delay to this."""

@@ -1,0 +1,10 @@
+/* What the loader decides (agent/probe/compile.py): intervals, sizes, the observed subtree, and kernel offsets from BTF (OFFSET_*). */
+#pragma once
+
+#if !defined(RING_PAGES) || !defined(CONNECTION_ENTRIES) || !defined(LISTENER_ENTRIES) || \
+	!defined(EXCHANGE_ENTRIES) || !defined(SUBTREE_LEVEL) || !defined(SUBTREE_ID) || \
+	!defined(ACTIVE_INTERVAL_NS) || !defined(UNANSWERED_AFTER_NS) || !defined(IDLE_AFTER_NS)
+#error "config.h: the loader passes every constant with -D"
+#endif
+
+#define OPENED_AFTER_NS 1000000000ULL /* the initial retransmission timeout (RFC 6298): what has no answer by now is worth a record */

@@ -1,0 +1,66 @@
+/* Kernel structures, read by offset: OFFSET_<struct>_<field> come from this kernel's BTF. */
+#pragma once
+#include "record.h"
+
+/* A load through a BTF pointer: the verifier knows the structure and makes the load safe; the offset must be a constant. */
+#define FIELD(type, object, offset) (*(type volatile *)((char *)(object) + (offset)))
+
+/* The same through a bare address, where the object may be gone meanwhile: what is read may then be nonsense, and is checked. */
+#define PROBED(type, object, offset)                                                        \
+	({                                                                                      \
+		type value = 0;                                                                     \
+		bpf_probe_read_kernel(&value, sizeof(value), (char *)(object) + (offset));          \
+		value;                                                                              \
+	})
+
+static __always_inline u64 id_of_cgroup(void *cgroup)
+{
+	void *node = FIELD(void *, cgroup, OFFSET_cgroup_kn);
+
+	return FIELD(u64, node, OFFSET_kernfs_node_id);
+}
+
+static __always_inline u64 cgroup_of(void *sk)
+{
+	return id_of_cgroup(FIELD(void *, sk, OFFSET_sock_cgroup));
+}
+
+/* Tracepoints and iterators see the sockets of the whole machine; the cgroup programs see the subtree only. */
+static __always_inline bool in_subtree(void *sk)
+{
+#if SUBTREE_LEVEL == 0
+	return true;
+#else
+	char *cgroup = FIELD(void *, sk, OFFSET_sock_cgroup);
+
+	if (FIELD(u32, cgroup, OFFSET_cgroup_level) < SUBTREE_LEVEL)
+		return false;
+#ifdef OFFSET_cgroup_ancestor_ids /* before Linux 6.1 */
+	return PROBED(u64, cgroup, OFFSET_cgroup_ancestor_ids + 8 * SUBTREE_LEVEL) == SUBTREE_ID;
+#else /* an array without a length, into which the verifier lets nobody load */
+	void *ancestor = PROBED(void *, cgroup, OFFSET_cgroup_ancestors + 8 * SUBTREE_LEVEL);
+	void *node = PROBED(void *, ancestor, OFFSET_cgroup_kn);
+
+	return PROBED(u64, node, OFFSET_kernfs_node_id) == SUBTREE_ID;
+#endif
+#endif
+}
+
+/* The process, not the thread: thread names say little ("tokio-worker"). Only to be called where a task acts for itself.
+ * task: a pointer with BTF type. */
+static __always_inline void read_process(struct process *process, void *task)
+{
+	void *leader = FIELD(void *, task, OFFSET_task_group_leader);
+
+	process->pid = FIELD(u32, task, OFFSET_task_tgid);
+	process->comm[0] = FIELD(u64, leader, OFFSET_task_comm);
+	process->comm[1] = FIELD(u64, leader, OFFSET_task_comm + 8);
+}
+
+static __always_inline struct address mapped(u32 ipv4)
+{
+	struct address address = { .half = { 0, 0xffff0000ULL | ((u64)ipv4 << 32) } }; /* little-endian view of 00 00 ff ff a b c d */
+
+	return address;
+}
+

@@ -1,0 +1,2 @@
+/* BCC sizes its rings in pages. */
+#define PAGE_SIZE 4096

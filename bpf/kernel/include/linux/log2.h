@@ -1,0 +1,1 @@
+/* Included by BCC's own headers; nothing of it is needed here. */

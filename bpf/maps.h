@@ -1,0 +1,84 @@
+/* All maps. */
+#pragma once
+#include "config.h"
+#include "record.h"
+
+/* What the kernel's own socket does not remember of its TCP connection. Keyed by the socket's address, from its SYN (or the agent's start) to
+ * its end, which every socket's state reports. A hash, not socket storage: making that costs 900 ns a connection (measured: two allocations
+ * charged to the memory cgroup), and a cloned one for each accepted connection as much again; this hash's elements cost 100 ns. */
+struct connection {
+	u64 id; /* socket cookie: tells a reused address apart */
+	u64 start_ns;
+	u64 emitted_ns;       /* last record; 0: none yet */
+	u64 emitted_activity; /* packets counted at that time: more of them means active */
+	u64 cgroup_id;
+	struct process process;
+	u32 handshake_us;
+	u8 initiator;
+	u8 flags_sent;
+	u8 flags_received;
+	u8 opened;     /* its OPENED has left */
+	u8 unanswered; /* its UNANSWERED has left */
+	u8 zero[3];
+};
+
+BPF_F_TABLE("hash", u64, struct connection, connections, CONNECTION_ENTRIES, BPF_F_NO_PREALLOC);
+
+/* Who listens: an accepted connection belongs to its listener's process until a closing one shows the worker. */
+struct listener_key {
+	u64 cgroup_id;
+	u32 netns;
+	u32 port; /* network byte order */
+};
+
+struct listener {
+	struct process process;
+	u32 ambiguous; /* several processes listen on this port: none is named */
+};
+
+BPF_F_TABLE("hash", struct listener_key, struct listener, listeners, LISTENER_ENTRIES, BPF_F_NO_PREALLOC);
+
+/* Who speaks UDP, ICMP, SCTP or raw IP with whom: these have no connection in the kernel. */
+struct exchange_key {
+	u64 cgroup_id;
+	struct address local;
+	struct address remote;
+	u16 local_port; /* ICMP echo: the identifier, on both sides */
+	u16 remote_port;
+	u8 protocol;
+	u8 answering; /* ICMP echo: this end replies; keeps the two sides of a ping to oneself apart */
+	u8 zero[2];
+};
+
+struct exchange {
+	u64 start_ns;
+	u64 last_ns; /* last packet */
+	u64 emitted_ns;
+	u64 emitted_packets;
+	u64 id;
+	u64 sent_bytes;
+	u64 received_bytes;
+	u32 sent_packets;
+	u32 received_packets;
+	struct process process;
+	u8 initiator;
+	u8 answered;
+	u8 flags_sent;
+	u8 flags_received;
+	u8 icmp_type;
+	u8 icmp_code;
+};
+
+BPF_TABLE("lru_hash", struct exchange_key, struct exchange, exchanges, EXCHANGE_ENTRIES);
+
+BPF_RINGBUF_OUTPUT(records, RING_PAGES);
+
+BPF_TABLE("percpu_array", int, u64, counters, COUNTERS);
+
+static __always_inline void count(int reason)
+{
+	u64 *value = counters.lookup(&reason);
+
+	if (value)
+		*value += 1;
+}

@@ -1,0 +1,81 @@
+/* The one record that leaves the kernel: a change of one connection, as one local socket saw it.
+ * agent/probe/record.py mirrors it; tests/unit/probe/test_record.py proves that both agree, byte for byte. */
+#pragma once
+
+enum event { /* numbers of flows.v1.Event (proto/extension.proto) */
+	OPENED = 1,
+	ESTABLISHED,
+	ACTIVE,
+	REFUSED,
+	UNREACHABLE,
+	UNANSWERED,
+	RESET,
+	TIMED_OUT,
+	CLOSED,
+	IDLE,
+};
+
+enum { /* IANA protocol numbers */
+	IPPROTO_HOPOPTS = 0,
+	IPPROTO_ICMP = 1,
+	IPPROTO_TCP = 6,
+	IPPROTO_UDP = 17,
+	IPPROTO_ROUTING = 43,
+	IPPROTO_FRAGMENT = 44,
+	IPPROTO_AH = 51,
+	IPPROTO_ICMPV6 = 58,
+	IPPROTO_DSTOPTS = 60,
+	IPPROTO_SCTP = 132,
+};
+
+enum initiator { INITIATOR_UNKNOWN, INITIATOR_LOCAL, INITIATOR_REMOTE };
+
+struct address {
+	u64 half[2]; /* network byte order; IPv4 as ::ffff:a.b.c.d (RFC 4291, 2.5.5.2), so that there is one path for both */
+};
+
+struct process {
+	u64 comm[2]; /* TASK_COMM_LEN bytes */
+	u32 pid;     /* thread group id in the initial pid namespace */
+};
+
+struct record {
+	u64 time_ns;  /* CLOCK_MONOTONIC */
+	u64 start_ns; /* 0: before the agent */
+	u64 conn_id;  /* socket cookie; table entries set the top bit */
+	u64 cgroup_id;
+	u64 sent_bytes;
+	u64 received_bytes;
+	struct address local;
+	struct address remote;
+	u32 sent_packets;
+	u32 received_packets;
+	u32 pid;
+	u32 rtt_us;
+	u32 handshake_us;
+	u32 retransmits;
+	u16 local_port;
+	u16 remote_port;
+	u8 event;
+	u8 protocol;
+	u8 initiator;
+	u8 flags_sent;
+	u8 flags_received;
+	u8 error; /* errno of the socket */
+	u8 icmp_type;
+	u8 icmp_code;
+	u32 netns; /* inode of the network namespace; 0: unknown */
+	u64 comm[2];
+};
+
+enum counter { /* one per reason; agent/probe/record.py names them */
+	LOST_RING_FULL,       /* a record found no room in the ring */
+	LOST_CONNECTION,      /* no room for a TCP connection's state: it stays unseen */
+	LOST_EXCHANGE,        /* no room for an exchange's entry: its packets stay unseen */
+	MALFORMED,            /* truncated or contradictory headers: no flow is made of them */
+	FRAGMENT,             /* a fragment with no transport header: not attributed to a flow */
+	UNKNOWN_PROTOCOL,     /* neither TCP, UDP, ICMP, ICMPv6 nor SCTP */
+	EXCHANGES_MADE,       /* with EXCHANGES_ENDED and the entries present this gives the evicted ones */
+	EXCHANGES_ENDED,
+	COUNTERS,
+};
