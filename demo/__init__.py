@@ -1,0 +1,1 @@
+"""The demo cluster: a small Kubernetes of network namespaces and cgroups on one machine."""

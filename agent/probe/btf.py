@@ -42,7 +42,14 @@ class Kind(IntEnum):
 MODIFIERS = {Kind.TYPEDEF, Kind.VOLATILE, Kind.CONST, Kind.RESTRICT, Kind.TYPE_TAG}
 # Bytes that follow a type's 12-byte head: a fixed part, or so many per element.
 FIXED_TAIL = {Kind.INT: 4, Kind.ARRAY: 12, Kind.VAR: 4, Kind.DECL_TAG: 4}
-ELEMENT_TAIL = {Kind.STRUCT: 12, Kind.UNION: 12, Kind.ENUM: 8, Kind.FUNC_PROTO: 8, Kind.DATASEC: 12, Kind.ENUM64: 12}
+ELEMENT_TAIL = {
+    Kind.STRUCT: 12,
+    Kind.UNION: 12,
+    Kind.ENUM: 8,
+    Kind.FUNC_PROTO: 8,
+    Kind.DATASEC: 12,
+    Kind.ENUM64: 12,
+}
 
 
 class BtfError(Exception):
@@ -110,7 +117,9 @@ class Btf:
         try:
             return self._ids[name.encode(), kind]
         except KeyError:
-            raise BtfError(f"looking up {kind.name.lower()} {name} in BTF: this kernel does not have it") from None
+            raise BtfError(
+                f"looking up {kind.name.lower()} {name} in BTF: this kernel does not have it"
+            ) from None
 
     def _members(self, number: int) -> Iterator[tuple[bytes, int, int]]:
         entry = self._types[number]

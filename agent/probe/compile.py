@@ -123,7 +123,7 @@ def build(constants: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
     programs = {}
     for name, (kind, attach, typed, type_name) in PROGRAMS.items():
         btf_id = btf.type_id(type_name, typed) if typed is not None else 0
-        programs[name] = load_program(name, module.dump_func(name), kind, attach, btf_id)
+        programs[name] = load_program(f"flows_{name}", module.dump_func(name), kind, attach, btf_id)
     return maps, programs
 
 
@@ -131,7 +131,10 @@ def _answer(channel: socket.socket, constants: dict[str, int]) -> None:
     try:
         maps, programs = build(constants)
     except VerifierError as error:
-        reply = {"error": f"loading eBPF program {error.name}: {error.strerror}\n{error.log}", "errno": error.errno}
+        reply = {
+            "error": f"loading eBPF program {error.name}: {error.strerror}\n{error.log}",
+            "errno": error.errno,
+        }
         channel.sendall(json.dumps(reply).encode())
         return
     except OSError as error:

@@ -65,7 +65,9 @@ def load(wanted: dict[str, int]) -> dict[str, int]:
             ours.sendall(json.dumps(wanted).encode())
             reply, descriptors, _, _ = socket.recv_fds(ours, 65536, MAX_DESCRIPTORS)
         except TimeoutError:
-            raise ProbeError(f"compiling eBPF: no result after {COMPILE_SECONDS} s; is the node out of CPU?") from None
+            raise ProbeError(
+                f"compiling eBPF: no result after {COMPILE_SECONDS} s; is the node out of CPU?"
+            ) from None
         finally:
             if child.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -78,7 +80,9 @@ def load(wanted: dict[str, int]) -> dict[str, int]:
 def _descriptors(reply: bytes, descriptors: list[int], words: str) -> dict[str, int]:
     if not reply:
         tail = "\n".join(words.strip().splitlines()[-8:])
-        raise ProbeError(f"compiling eBPF: the compiler ended without a result (killed for memory? it needs 200 MB)\n{tail}")
+        raise ProbeError(
+            f"compiling eBPF: the compiler ended without a result (killed for memory? it needs 200 MB)\n{tail}"
+        )
     answer = json.loads(reply)
     if "error" in answer:
         detail = "" if answer["errno"] else "\n".join(["", *words.strip().splitlines()[-8:]])
@@ -97,8 +101,10 @@ class Probe:
             self._attach(subtree)
         except OSError as error:
             self._close_descriptors()
-            raise ProbeError(f"attaching eBPF to {subtree.path}: {error.strerror}{explain(error.errno)}") from error
-        self.ring = Ring(self._descriptors["records"], settings.ring_bytes, RECORD)
+            raise ProbeError(
+                f"attaching eBPF to {subtree.path}: {error.strerror}{explain(error.errno)}"
+            ) from error
+        self._ring = Ring(self._descriptors["records"], settings.ring_bytes, RECORD)
 
     def _attach(self, subtree: Subtree) -> None:
         own = self._descriptors
@@ -128,9 +134,13 @@ class Probe:
         for link in self._sweeps:
             bpf.run_iterator(link)
 
+    def wait(self, seconds: float) -> None:
+        """Sleep until records wait, at most so long."""
+        self._ring.wait(seconds)
+
     def read(self) -> NDArray[np.void]:
         """All records that wait, shape (n,), dtype RECORD."""
-        return self.ring.read()
+        return self._ring.read()
 
     def counters(self) -> dict[Counter, int]:
         """Kernel-side counters since the start, summed over CPUs."""
@@ -143,7 +153,7 @@ class Probe:
 
     def close(self) -> None:
         """Detach and unload."""
-        self.ring.close()
+        self._ring.close()
         self._close_descriptors()
 
     def _close_descriptors(self) -> None:

@@ -26,7 +26,9 @@ HEADER_BYTES = 8
 def slots(record: np.dtype[np.void]) -> np.dtype[np.void]:
     """Dtype of one ring slot: header and record, padded to 8 bytes."""
     size = HEADER_BYTES + (record.itemsize + 7) // 8 * 8
-    return np.dtype({"names": ["header", "record"], "formats": ["<u4", record], "offsets": [0, 8], "itemsize": size})
+    return np.dtype(
+        {"names": ["header", "record"], "formats": ["<u4", record], "offsets": [0, 8], "itemsize": size}
+    )
 
 
 def take(region: NDArray[np.void]) -> tuple[NDArray[np.void], int]:
@@ -50,7 +52,9 @@ class Ring:
         self._slot = slots(record)
         self._mask = data_bytes - 1
         self._page = mmap.PAGESIZE
-        self._consumer = mmap.mmap(descriptor, self._page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0)
+        self._consumer = mmap.mmap(
+            descriptor, self._page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0
+        )
         self._producer = mmap.mmap(
             descriptor, self._page + 2 * data_bytes, mmap.MAP_SHARED, mmap.PROT_READ, offset=self._page
         )

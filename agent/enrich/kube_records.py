@@ -1,0 +1,102 @@
+"""What is kept of each Kubernetes object: the few fields that name an endpoint, lean enough for 10,000
+pods.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+Labels: TypeAlias = tuple[tuple[str, str], ...]
+
+
+class Owner(msgspec.Struct, frozen=True, gc=False):
+    """The controller among an object's ownerReferences."""
+
+    kind: str
+    name: str
+    uid: str
+
+
+class PodRecord(msgspec.Struct, frozen=True, gc=False):
+    """A pod. addresses: 16 bytes each, only those that are its own: none with hostNetwork, none once it
+    ended.
+
+    config_hash: a static pod's, by which the kubelet names its cgroup. started_ns: wall clock, 0 unknown.
+    containers: (container id, name), for pods of this node only.
+    """
+
+    uid: str
+    namespace: str
+    name: str
+    labels: Labels
+    service_account: str
+    node: str
+    host_network: bool
+    addresses: tuple[bytes, ...]
+    owner: Owner | None
+    config_hash: str
+    started_ns: int
+    containers: Labels
+
+
+class ServiceRecord(msgspec.Struct, frozen=True, gc=False):
+    """A Service. selector is empty when it selects no pod; addresses: ClusterIPs, external and load
+    balancer's.
+    """
+
+    uid: str
+    namespace: str
+    name: str
+    selector: Labels
+    addresses: tuple[bytes, ...]
+    created_ns: int
+
+
+class NodeRecord(msgspec.Struct, frozen=True, gc=False):
+    """A node and its own addresses."""
+
+    uid: str
+    name: str
+    addresses: tuple[bytes, ...]
+
+
+class NamespaceRecord(msgspec.Struct, frozen=True, gc=False):
+    """A namespace and its labels."""
+
+    uid: str
+    name: str
+    labels: Labels
+
+
+class OwnedRecord(msgspec.Struct, frozen=True, gc=False):
+    """A ReplicaSet or Job: only a link of the owner chain."""
+
+    uid: str
+    owner: Owner | None
+
+
+class ApiServerRecord(msgspec.Struct, frozen=True, gc=False):
+    """An EndpointSlice of the Service default/kubernetes: the API servers' own addresses."""
+
+    uid: str
+    addresses: tuple[bytes, ...]
+
+
+Record: TypeAlias = PodRecord | ServiceRecord | NodeRecord | NamespaceRecord | OwnedRecord | ApiServerRecord
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """Objects of one resource that are new or changed, and the uids of deleted ones."""
+
+    resource: str
+    records: tuple[Record, ...] = ()
+    deleted: tuple[str, ...] = ()
+
+
+class Relisted(msgspec.Struct, frozen=True):
+    """A list is complete: what is not among uids is gone."""
+
+    resource: str
+    uids: frozenset[str]

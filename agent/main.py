@@ -1,0 +1,130 @@
+"""`flows agent` and `flows local`: put the stations together, run until told to stop, leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.agent import node_addresses
+from flows.agent.enrich.enricher import Enricher
+from flows.agent.observer.query import Node, Observer
+from flows.agent.observer.service import AddressError, serve
+from flows.agent.options import AgentOptions, parse
+from flows.agent.probe.cgroup import CgroupError, Subtree, find_subtree
+from flows.agent.probe.preflight import problems
+from flows.agent.probe.probe import Probe, ProbeError
+from flows.agent.reader import Reader
+from flows.agent.store.store import FlowStore
+
+if TYPE_CHECKING:
+    from flows.agent.enrich.kube_source import Source
+
+log = logging.getLogger("flows.agent")
+
+ADDRESSES_SECONDS = 30.0  # nodes rarely change their addresses
+GRACE_SECONDS = 1.0  # for clients that follow, when the agent stops
+
+
+class StartError(Exception):
+    """The agent cannot start; the text says why, and the cure."""
+
+
+def main(argv: list[str]) -> int:
+    """Run `agent ...` or `local ...` until SIGINT or SIGTERM. Returns the exit status."""
+    options = parse(argv[0], argv[1:])
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        asyncio.run(run(options))
+    except (StartError, CgroupError, ProbeError, AddressError) as error:
+        sys.stderr.write(f"flows {argv[0]}: {error}\n")
+        return 1
+    return 0
+
+
+def kubernetes_source(options: AgentOptions) -> Source | None:
+    """The cluster's API, if it is to be asked. Raises StartError."""
+    if not options.kubernetes:
+        return None
+    from flows.agent.enrich.kubernetes import (
+        ConfigurationError,
+        connect,
+    )  # 25 MB that `flows local` needs not
+
+    try:
+        return connect(options.node, options.kubeconfig, options.context)
+    except ConfigurationError as error:
+        raise StartError(f"{error}; or say --no-kubernetes") from error
+
+
+def prepare_sockets(addresses: tuple[str, ...]) -> None:
+    """Make the unix sockets' folders; refuse to take over a socket that another agent serves. Raises StartError."""
+    for path in (
+        Path(address.removeprefix("unix://")) for address in addresses if address.startswith("unix://")
+    ):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StartError(f"making {path.parent} for --listen unix://{path}: {error.strerror}") from error
+        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+            probe.connect(os.fspath(path))
+            raise StartError(
+                f"listening on unix://{path}: another agent serves it; stop that, or name another with --listen"
+            )
+
+
+def start_probe(options: AgentOptions) -> tuple[Probe, Subtree]:
+    """Check the node, then load and attach. Raises StartError, CgroupError, ProbeError."""
+    found = problems()
+    if found:
+        raise StartError("this node cannot run the agent:\n  " + "\n  ".join(found))
+    subtree = find_subtree(options.cgroup)
+    return Probe(options.probe, subtree), subtree
+
+
+async def follow_addresses(enricher: Enricher) -> None:
+    """Keep the enricher's idea of the node's own addresses fresh."""
+    while True:
+        enricher.set_node_addresses(node_addresses.read())
+        await asyncio.sleep(ADDRESSES_SECONDS)
+
+
+async def run(options: AgentOptions) -> None:
+    """Start everything, wait for the end, stop everything in reverse order."""
+    prepare_sockets(options.listen)
+    source = kubernetes_source(options)
+    probe, subtree = start_probe(options)
+    with probe:
+        enricher = Enricher(subtree.path, options.node, options.cluster, node_addresses.read(), source)
+        store = FlowStore(options.flows)
+        name = options.node if options.cluster == "default" else f"{options.cluster}/{options.node}"
+        release = version("flows")
+        observer = Observer(store, enricher, Node(name), release)
+        server = await serve(observer, release, options.listen, options.tls)
+        reader = Reader(probe, enricher, store, options.probe)
+        reader.start()
+        tasks = [asyncio.create_task(enricher.run()), asyncio.create_task(follow_addresses(enricher))]
+        log.info("watching %s as node %s, serving on %s", subtree.path, name, ", ".join(options.listen))
+        await until_signal()
+        await server.stop(GRACE_SECONDS)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(reader.stop)
+        enricher.close()
+
+
+async def until_signal() -> None:
+    """Wait for SIGINT or SIGTERM."""
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    await ended.wait()

@@ -1,0 +1,1 @@
+"""The Observer API: the store's flows for whoever asks."""

@@ -1,0 +1,249 @@
+"""Command lines of `flows agent` and `flows local`: one row per flag, checked, as data."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import ipaddress
+import os
+import re
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from flows.agent.probe.settings import SECOND, ProbeSettings
+
+DEFAULT_FLOWS = 65_535  # Hubble's largest ring: minutes of history on a busy node, 8 MB
+MAX_FLOWS = (1 << 24) - 1  # 2 GB of columns
+LOCAL_SOCKET = "unix:///run/flows/flows.sock"  # where the CLI looks first
+AGENT_LISTEN = (LOCAL_SOCKET, "localhost:4244")  # Hubble agents' port
+LOCAL_LISTEN = (LOCAL_SOCKET, "localhost:4245")  # Hubble relays' port, where clients look by default
+USAGE = 2
+
+EPILOG = """examples:
+  flows local                                   watch this machine; then: flows observe -f
+  flows agent --node node-1 --cgroup /sys/fs/cgroup
+  flows agent --listen 0.0.0.0:4244 --tls-cert-file s.crt --tls-key-file s.key --tls-client-ca-file ca.crt
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files of mutual TLS for TCP listeners off the local machine."""
+
+    cert: Path
+    key: Path
+    client_ca: Path
+
+
+@dataclass(frozen=True, slots=True)
+class AgentOptions:
+    """A whole `flows agent` or `flows local`."""
+
+    node: str
+    cluster: str
+    cgroup: Path | None
+    listen: tuple[str, ...]
+    flows: int
+    probe: ProbeSettings
+    kubernetes: bool
+    kubeconfig: str | None
+    context: str | None
+    tls: Tls | None
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors in one line, with the nearest spelling, exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print and end."""
+        unknown = re.match(r"unrecognized arguments: (\S+)", message)
+        if unknown:
+            flags = list(self._option_string_actions)
+            near = difflib.get_close_matches(unknown[1].split("=")[0], flags, 1, 0.5)
+            hint = f"; did you mean {near[0]}?" if near else f"; see {self.prog} --help"
+            message = f"unknown flag {unknown[1]}{hint}"
+        printable = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in message)
+        sys.stderr.write(f"{self.prog}: {printable}\n")
+        sys.exit(USAGE)
+
+
+def duration(text: str) -> int:
+    """Nanoseconds of `500ms`, `5s`, `2m` or `1h`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no duration: expected a number and a unit, e.g. 5s, 500ms, 1m"
+        )
+    ns = int(
+        float(found[1]) * {"ms": SECOND // 1000, "s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND}[found[2]]
+    )
+    if not SECOND // 10 <= ns <= 3600 * SECOND:
+        raise argparse.ArgumentTypeError(f"{text!r} is out of range: expected 100ms to 1h")
+    return ns
+
+
+def capacity(text: str) -> int:
+    """Number of flows to keep."""
+    if not re.fullmatch(r"\d{1,9}", text) or not 1 <= int(text) <= MAX_FLOWS:
+        raise argparse.ArgumentTypeError(f"{text!r} flows: expected a whole number from 1 to {MAX_FLOWS}")
+    return int(text)
+
+
+def ring_size(text: str) -> int:
+    """Bytes of a ring: a power of two number of MiB."""
+    if not re.fullmatch(r"\d{1,3}", text) or int(text) not in (1 << bit for bit in range(9)):
+        raise argparse.ArgumentTypeError(f"{text!r} MiB of ring: expected a power of two from 1 to 256")
+    return int(text) << 20
+
+
+def listen_address(text: str) -> str:
+    """`unix:///path` or `host:port`, as gRPC takes it."""
+    if re.fullmatch(r"unix://(/[^/\0]+)+", text):
+        return text
+    found = re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:\[\]/\s]+):(\d{1,5})", text)
+    if not found or not 0 < int(found[2]) < 65536:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no address: expected host:port, [ipv6]:port or unix:///path"
+        )
+    return text
+
+
+def is_local(address: str) -> bool:
+    """Whether only this machine can reach a listener of this address."""
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def build_parser(command: str) -> Parser:
+    """The parser of `flows agent` or `flows local`."""
+    local = command == "local"
+    what = (
+        "Watch this machine: the agent, and what serves the CLI, in one process; names are containers, units and processes."
+        if local
+        else "Watch one node: trace its flows with eBPF, name both ends, serve them over Hubble's Observer API."
+    )
+    parser = Parser(
+        f"flows {command}", description=what, epilog=EPILOG, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add, defaults = parser.add_argument, ProbeSettings()
+    add(
+        "--cgroup",
+        type=Path,
+        metavar="PATH",
+        help="cgroup v2 directory to watch, with all below it; default: all of it",
+    )
+    add("--listen", type=listen_address, action="append", metavar="ADDRESS",
+        help=f"host:port or unix:///path, repeatable; default {', '.join(LOCAL_LISTEN if local else AGENT_LISTEN)}")  # fmt: skip
+    add(
+        "--node",
+        default=os.environ.get("NODE_NAME") or socket.gethostname(),
+        help="this node's name (default $NODE_NAME, host name)",
+    )
+    add("--cluster", default="default", help="this cluster's name, shown as cluster/node; default: default")
+    add(
+        "--flows",
+        type=capacity,
+        default=DEFAULT_FLOWS,
+        metavar="N",
+        help=f"how many flows to keep, default {DEFAULT_FLOWS}",
+    )
+    add(
+        "--ring-mib",
+        type=ring_size,
+        default=defaults.ring_bytes,
+        metavar="N",
+        help="kernel ring, a power of two, default 8",
+    )
+    for flag, field, meaning in (
+        ("--active-interval", "active_interval_ns", "a record this often for active connections"),
+        ("--unanswered-after", "unanswered_after_ns", "a SYN without answer is reported after"),
+        ("--idle-after", "idle_after_ns", "a UDP, ICMP or SCTP exchange ends by this silence"),
+    ):
+        default = getattr(defaults, field)
+        add(
+            flag,
+            type=duration,
+            default=default,
+            metavar="TIME",
+            help=f"{meaning}, default {default // SECOND}s",
+        )
+    add("--kubeconfig", metavar="FILE", help="name pods with the API of this kubeconfig")
+    add("--kube-context", metavar="NAME", help="context in the kubeconfig")
+    if not local:
+        add(
+            "--no-kubernetes",
+            action="store_true",
+            help="do not ask the Kubernetes API: containers, units and addresses only",
+        )
+    add(
+        "--tls-cert-file",
+        type=Path,
+        metavar="FILE",
+        help="server certificate for TCP listeners off this machine",
+    )
+    add("--tls-key-file", type=Path, metavar="FILE", help="its key")
+    add(
+        "--tls-client-ca-file", type=Path, metavar="FILE", help="CA that clients' certificates must come from"
+    )
+    add(
+        "--allow-unauthenticated",
+        action="store_true",
+        help="let anybody who reaches a TCP listener read all flows",
+    )
+    return parser
+
+
+def parse(command: str, argv: list[str]) -> AgentOptions:
+    """Check a command line; exits with status 2 and one line if it is wrong."""
+    parser = build_parser(command)
+    words = parser.parse_args(argv)
+    listen = tuple(words.listen or (LOCAL_LISTEN if command == "local" else AGENT_LISTEN))
+    tls = _tls(parser, words)
+    open_ = [address for address in listen if not is_local(address)]
+    if open_ and tls is None and not words.allow_unauthenticated:
+        parser.error(
+            f"--listen {open_[0]}: others can reach it, so clients must show a certificate: give --tls-cert-file, "
+            "--tls-key-file and --tls-client-ca-file, or say --allow-unauthenticated"
+        )
+    return AgentOptions(
+        node=words.node,
+        cluster=words.cluster,
+        cgroup=words.cgroup,
+        listen=listen,
+        flows=words.flows,
+        probe=ProbeSettings(
+            ring_bytes=words.ring_mib,
+            active_interval_ns=words.active_interval,
+            unanswered_after_ns=words.unanswered_after,
+            idle_after_ns=words.idle_after,
+        ),
+        kubernetes=not words.no_kubernetes
+        if command == "agent"
+        else bool(words.kubeconfig or words.kube_context),
+        kubeconfig=words.kubeconfig,
+        context=words.kube_context,
+        tls=tls,
+    )
+
+
+def _tls(parser: Parser, words: argparse.Namespace) -> Tls | None:
+    files = (words.tls_cert_file, words.tls_key_file, words.tls_client_ca_file)
+    if not any(files):
+        return None
+    if not all(files):
+        parser.error("--tls-cert-file, --tls-key-file and --tls-client-ca-file go together")
+    for file in files:
+        if not os.access(file, os.R_OK):
+            parser.error(f"reading {file}: not a readable file")
+    return Tls(*files)

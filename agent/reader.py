@@ -1,0 +1,139 @@
+"""The agent's one thread besides asyncio: ring to store, a batch at a time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from flows.agent.probe.record import Counter
+from flows.agent.store.store import Renaming
+from flows.flow.endpoint import Evidence
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from flows.agent.enrich.enricher import Enricher, LateNames
+    from flows.agent.probe.settings import ProbeSettings
+    from flows.agent.store.store import FlowStore
+
+log = logging.getLogger("flows.agent")
+
+RETAIN_SECONDS = 60.0  # how often endpoint numbers that no flow uses any more are given back
+
+# Counters whose growth means that flows are missing, with the word that users read.
+LOSSES = {
+    Counter.LOST_RING_FULL: "ring full",
+    Counter.LOST_CONNECTION: "connection table full",
+    Counter.LOST_EXCHANGE: "exchange table full",
+}
+
+
+class Source(Protocol):
+    """What the reader needs of a probe."""
+
+    def wait(self, seconds: float) -> None:
+        """Sleep until there are records, at most so long."""
+
+    def read(self) -> NDArray[np.void]:
+        """Take all records that wait."""
+
+    def sweep(self) -> None:
+        """Have quiet connections looked at."""
+
+    def counters(self) -> dict[Counter, int]:
+        """Kernel-side counters."""
+
+
+@dataclass
+class Counts:
+    """What the reader has seen since the start; written by it alone."""
+
+    records: int = 0
+    batches: int = 0
+    failed: int = 0  # records of batches that could not be stored
+    kernel: dict[Counter, int] = field(default_factory=lambda: dict.fromkeys(Counter, 0))
+
+
+class Reader(threading.Thread):
+    """Moves records from the probe through the enricher into the store until stopped."""
+
+    def __init__(self, probe: Source, enricher: Enricher, store: FlowStore, settings: ProbeSettings) -> None:
+        """Not started yet."""
+        super().__init__(name="ring-reader", daemon=True)
+        self.counts = Counts()
+        self._probe, self._enricher, self._store, self._settings = probe, enricher, store, settings
+        self._ended = threading.Event()
+        self._counted_ns = time.time_ns()
+
+    def stop(self) -> None:
+        """End, after the batch in hand."""
+        self._ended.set()
+        self.join()
+
+    def run(self) -> None:
+        """Loop: thin, so that one round can be tested without it."""
+        sweep_at = retain_at = time.monotonic()
+        while not self._ended.is_set():
+            now = time.monotonic()
+            if now >= sweep_at:
+                self.sweep()
+                sweep_at = now + self._settings.sweep_seconds
+            if now >= retain_at:
+                self._enricher.retain(self._store.endpoints_in_use())
+                retain_at = now + RETAIN_SECONDS
+            self._probe.wait(max(0.0, sweep_at - time.monotonic()))
+            self._ended.wait(self._settings.batch_seconds)
+            self.batch()
+
+    def batch(self) -> None:
+        """Move what waits. A batch that cannot be stored is counted and left behind: the next one is not lost with it."""
+        records = self._probe.read()
+        try:
+            self._store_batch(records)
+        except Exception:
+            self.counts.failed += len(records)
+            now = time.time_ns()
+            self._store.lose("agent error", len(records), now, now)
+            log.exception("storing a batch of %d records failed; they are counted as lost", len(records))
+
+    def _store_batch(self, records: NDArray[np.void]) -> None:
+        if len(records):
+            records = records[np.argsort(records["time_ns"], kind="stable")]
+            local, remote = self._enricher.resolve(records)
+            self._store.append(records, local, remote, time.time_ns() - time.monotonic_ns())
+            self.counts.records += len(records)
+            self.counts.batches += 1
+        else:
+            self._enricher.apply_changes()
+        for late in self._enricher.late_names():
+            self._rename(late)
+
+    def _rename(self, late: LateNames) -> None:
+        in_use = self._store.endpoints_in_use()
+        evidence = np.array(
+            [self._enricher.endpoint(number).evidence for number in in_use.tolist()], np.uint8
+        )
+        if len(late.addresses):
+            unsure = in_use[(evidence == Evidence.UNKNOWN) | (evidence == Evidence.RANGE)]
+            since = late.since_ns.astype(np.int64) + (time.time_ns() - time.monotonic_ns())
+            for side in ("local", "remote"):
+                self._store.rename_addresses(side, late.addresses, since, Renaming(late.numbers, unsure))
+        if len(late.connections):
+            inferred = in_use[~np.isin(evidence, (Evidence.CGROUP, Evidence.CONNECTION))]
+            self._store.rename_connections(late.connections, Renaming(late.connection_numbers, inferred))
+
+    def sweep(self) -> None:
+        """Look at quiet connections, and note what the kernel could not hand over since the last time."""
+        self._probe.sweep()
+        counters = self._probe.counters()
+        now = time.time_ns()
+        for counter, reason in LOSSES.items():
+            lost = counters[counter] - self.counts.kernel[counter]
+            if lost:
+                self._store.lose(reason, lost, self._counted_ns, now)
+        self.counts.kernel, self._counted_ns = counters, now

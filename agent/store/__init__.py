@@ -1,0 +1,1 @@
+"""The agent's memory: the last N flows as columns."""

@@ -1,0 +1,182 @@
+"""The ring of the last N flows: columns that are overwritten from the front, and a number for each flow that ever was."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flows.agent.enrich.hashindex import HashIndex
+from flows.agent.store.columns import COLUMNS, COPIED
+from flows.agent.store.process_names import ProcessNames
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+Rows = dict[str, "NDArray[np.generic]"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Events that never became flows, noticed after flow number `position` had been stored."""
+
+    position: int
+    reason: str
+    count: int
+    first_ns: int  # since 1970: between these two the events were lost
+    last_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Renaming:
+    """New endpoint numbers (k,), and which numbers of before are weak enough to be replaced."""
+
+    numbers: NDArray[np.uint32]
+    weak: NDArray[np.uint32]
+
+
+SECOND = 1_000_000_000
+MAX_LOSSES = 1024  # one a second and reason at most: a quarter of an hour of constant loss
+
+
+class FlowStore:
+    """Columns of the last `capacity` flows.
+
+    Flows are numbered from 0 in the order they came; `written` is the next number, `oldest` the first still there.
+    append() is for one thread, everything else for any.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        """Allocate all columns at once: memory does not grow with use."""
+        self.capacity = capacity
+        self.written = 0
+        self.processes = ProcessNames()
+        self.losses: list[Loss] = []
+        self.lock = threading.Lock()
+        self._columns = {
+            name: np.zeros((capacity, *shape), dtype) for name, (dtype, shape) in COLUMNS.items()
+        }
+        self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def oldest(self) -> int:
+        """Number of the oldest flow still stored."""
+        return max(0, self.written - self.capacity)
+
+    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Have listener called, from the writer's thread, after each batch. Returns what ends that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def append(
+        self,
+        records: NDArray[np.void],
+        local: NDArray[np.uint32],
+        remote: NDArray[np.uint32],
+        to_wall_ns: int,
+    ) -> None:
+        """Store a batch: records (n,) RECORD, in time order; endpoint numbers (n,); to_wall_ns is added to the records' clock."""
+        if len(records) > self.capacity:
+            kept = slice(len(records) - self.capacity, None)
+            with self.lock:
+                self.written += len(records) - self.capacity
+            records, local, remote = records[kept], local[kept], remote[kept]
+        start = records["start_ns"].astype(np.int64)
+        made: Rows = {
+            "time": records["time_ns"].astype(np.int64) + to_wall_ns,
+            "start": np.where(start != 0, start + to_wall_ns, 0),
+            "local": local,
+            "remote": remote,
+            "process": self.processes.numbers(records["comm"]),
+        }
+        with self.lock:
+            self._write({**made, **{name: records[name] for name in COPIED}}, len(records))
+        self.notify()
+
+    def _write(self, rows: Rows, count: int) -> None:
+        at = self.written % self.capacity
+        head = min(count, self.capacity - at)
+        for name, column in self._columns.items():
+            values = rows[name]
+            column[at : at + head] = values[:head]
+            if head < count:
+                column[: count - head] = values[head:]
+        self.written += count
+
+    def lose(self, reason: str, count: int, first_ns: int, last_ns: int) -> None:
+        """Note events that were lost on the way here."""
+        with self.lock:
+            self.losses = [
+                *self.losses[-MAX_LOSSES + 1 :],
+                Loss(self.written, reason, count, first_ns, last_ns),
+            ]
+        self.notify()
+
+    def notify(self) -> None:
+        """Wake the followers."""
+        for listener in list(self._listeners):
+            listener()
+
+    def column(self, name: str, first: int, last: int) -> NDArray[np.generic]:
+        """Values of flows first..last-1, in order; a view where possible. The caller holds the lock, and the flows are stored."""
+        values = self._columns[name]
+        low, high = first % self.capacity, (last - 1) % self.capacity + 1
+        if first >= last:
+            return values[:0]
+        return values[low:high] if low < high else np.concatenate((values[low:], values[:high]))
+
+    def take(self, numbers: NDArray[np.int64]) -> Rows:
+        """Copies of the given flows, by number. The caller holds the lock, and the flows are stored."""
+        rows = numbers % self.capacity
+        return {name: column[rows] for name, column in self._columns.items()}
+
+    def endpoints_in_use(self) -> NDArray[np.uint32]:
+        """Endpoint numbers that stored flows refer to, sorted."""
+        with self.lock:
+            count = min(self.written, self.capacity)
+            ends = (self._columns["local"][:count], self._columns["remote"][:count])
+            return np.unique(np.concatenate(ends))
+
+    def rate(self, now_ns: int, seconds: int) -> float:
+        """Flows per second over the last so many seconds, or over the stored span where that is shorter."""
+        with self.lock:
+            times = self._columns["time"][: min(self.written, self.capacity)]
+            if not len(times):
+                return 0.0
+            begin = max(now_ns - seconds * SECOND, int(times.min()))
+            span = max(now_ns - begin, SECOND)
+            return int((times >= begin).sum()) * SECOND / span
+
+    def rename_addresses(
+        self, side: str, addresses: NDArray[np.uint8], since_ns: NDArray[np.int64], names: Renaming
+    ) -> None:
+        """Give flows the endpoints that their addresses turned out to have had.
+
+        side: "local" or "remote"; addresses (k, 16); since_ns (k,) ns since 1970: earlier flows keep what they have.
+        """
+        index = HashIndex(2)
+        index.insert(addresses.view("u8"), np.arange(1, len(addresses) + 1, dtype=np.uint32))
+        with self.lock:
+            rows = self._weakly_named(side, names.weak)
+            halves = self._columns[f"{side}_addr"][rows].view("u8")
+            found = index.lookup(halves[:, 0], halves[:, 1])
+            rows, found = rows[found > 0], found[found > 0] - 1
+            timely = self._columns["time"][rows] >= since_ns[found]
+            self._columns[side][rows[timely]] = names.numbers[found[timely]]
+
+    def rename_connections(self, connections: NDArray[np.uint64], names: Renaming) -> None:
+        """Give the remote ends of flows of these connections (k,) their endpoints."""
+        index = HashIndex(1)
+        index.insert(connections[:, None], np.arange(1, len(connections) + 1, dtype=np.uint32))
+        with self.lock:
+            rows = self._weakly_named("remote", names.weak)
+            found = index.lookup(self._columns["conn_id"][rows])
+            self._columns["remote"][rows[found > 0]] = names.numbers[found[found > 0] - 1]
+
+    def _weakly_named(self, side: str, weak: NDArray[np.uint32]) -> NDArray[np.int64]:
+        count = min(self.written, self.capacity)
+        return np.flatnonzero(np.isin(self._columns[side][:count], weak))

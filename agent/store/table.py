@@ -1,0 +1,174 @@
+"""The store as filters see it: a FlowTable over a range of flow numbers."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flows.agent.probe.record import Event, Initiator
+from flows.flow.columns import Addresses, Categories, Numbers, absent
+from flows.proto import flow_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from numpy.typing import NDArray
+
+    from flows.agent.store.store import FlowStore
+    from flows.flow.endpoint import Endpoint
+
+TCP, UDP, SCTP = 6, 17, 132
+EVENT_TYPE_TRACE = 4  # Hubble's MessageTypeTrace
+TO_ENDPOINT, FROM_ENDPOINT = 0, 5  # Hubble's trace observation points, as event sub-types
+
+# What became of the packets: a refusal or a reset is an answer that was delivered; silence and ICMP errors are not.
+VERDICTS = np.full(len(Event) + 1, flow_pb2.FORWARDED, np.uint8)
+VERDICTS[[Event.UNREACHABLE, Event.UNANSWERED, Event.TIMED_OUT]] = flow_pb2.ERROR
+
+# By initiator: unknown, local, remote.
+DIRECTIONS = np.array([flow_pb2.TRAFFIC_DIRECTION_UNKNOWN, flow_pb2.EGRESS, flow_pb2.INGRESS], np.uint8)
+SUB_TYPES = np.array([FROM_ENDPOINT, FROM_ENDPOINT, TO_ENDPOINT], np.uint8)
+REPLIES = np.array([-1, 0, 0], np.int8)
+
+MAPPED_HALF = np.frombuffer(bytes(8) + b"\0\0\xff\xff" + bytes(4), "u8")[1]  # of ::ffff:0:0/96
+MAPPED_BITS = np.frombuffer(bytes(8) + b"\xff\xff\xff\xff" + bytes(4), "u8")[1]
+
+
+def is_ipv4(addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """True where an address (n, 16) is IPv4-mapped; bool (n,)."""
+    halves = np.ascontiguousarray(addresses).view("u8")
+    mask: NDArray[np.bool_] = (halves[:, 0] == 0) & (halves[:, 1] & MAPPED_BITS == MAPPED_HALF)
+    return mask
+
+
+class FlowIds:
+    """UUIDs of an agent's flows: its own random 8 bytes and the flow's number, in the form of RFC 9562's version 8."""
+
+    def __init__(self) -> None:
+        """Draw the agent's part."""
+        self._high = uuid.uuid4().int >> 64 & ~(0xF << 12) | 8 << 12
+
+    def of(self, number: int) -> str:
+        """UUID of a flow number (below 2^62)."""
+        return str(uuid.UUID(int=self._high << 64 | 1 << 63 | number))
+
+    def number(self, text: str) -> int | None:
+        """Flow number of a UUID of this agent; None for any other text."""
+        try:
+            value = uuid.UUID(text).int
+        except ValueError:
+            return None
+        return value & (1 << 62) - 1 if value >> 64 == self._high else None
+
+
+class Uuids(Categories[str]):
+    """The uuid column: computed, never stored."""
+
+    def __init__(self, first: int, count: int, ids: FlowIds) -> None:
+        """For flows first..first+count-1."""
+        super().__init__(np.arange(count), _Texts(first, count, ids))
+        object.__setattr__(self, "first", first)
+        object.__setattr__(self, "ids", ids)
+
+    first: int
+    ids: FlowIds
+
+    def isin(self, wanted: Collection[str]) -> NDArray[np.bool_]:
+        """By arithmetic instead of by text."""
+        numbers = {self.ids.number(text) for text in wanted} - {None}
+        return np.isin(self.codes + self.first, np.array(list(numbers), np.int64))
+
+
+class _Texts:
+    """Lazy UUID texts of consecutive flows."""
+
+    def __init__(self, first: int, count: int, ids: FlowIds) -> None:
+        self._first, self._count, self._ids = first, count, ids
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> str:
+        return self._ids.of(self._first + index)
+
+
+class StoreTable:
+    """FlowTable of flows first..last-1. Used and dropped while the store's lock is held."""
+
+    def __init__(
+        self,
+        store: FlowStore,
+        first: int,
+        last: int,
+        *,
+        endpoints: Sequence[Endpoint],
+        node: tuple[str, tuple[str, ...]],
+        ids: FlowIds,
+    ) -> None:
+        """endpoints by number; node: its name as shown, and its labels."""
+        self._store, self._first, self._last = store, first, last
+        self._endpoints, self._node, self._ids = endpoints, node, ids
+
+    def __len__(self) -> int:
+        return self._last - self._first
+
+    def _raw(self, name: str) -> NDArray[Any]:
+        return self._store.column(name, self._first, self._last)
+
+    def _source(self, local: str, remote: str) -> NDArray[Any]:
+        """Values of the source's side; with the arguments swapped, of the destination's."""
+        here, there = self._raw(local), self._raw(remote)
+        swap = self._raw("initiator") == Initiator.REMOTE
+        return np.where(swap if here.ndim == 1 else swap[:, None], there, here)
+
+    def categories(self, name: str) -> Categories[Any]:
+        """See flows.flow.columns."""
+        if name == "source":
+            return Categories(self._source("local", "remote"), self._endpoints)
+        if name == "destination":
+            return Categories(self._source("remote", "local"), self._endpoints)
+        if name == "uuid":
+            return Uuids(self._first, len(self), self._ids)
+        if name in ("node", "node_labels"):
+            value = self._node[0 if name == "node" else 1]
+            return Categories(np.broadcast_to(np.intp(0), len(self)), (value,))
+        result: Categories[Any] = absent(name, len(self))
+        return result
+
+    def numbers(self, name: str) -> Numbers:
+        """See flows.flow.columns."""
+        make = NUMBERS.get(name)
+        if make is None:
+            result: Numbers = absent(name, len(self))
+            return result
+        return Numbers(make(self))
+
+    def addresses(self, name: str) -> Addresses:
+        """See flows.flow.columns."""
+        if name == "source_ip":
+            return Addresses(self._source("local_addr", "remote_addr"))
+        if name == "destination_ip":
+            return Addresses(self._source("remote_addr", "local_addr"))
+        result: Addresses = absent(name, len(self))
+        return result
+
+    def _port(self, local: str, remote: str) -> NDArray[Any]:
+        has_ports = np.isin(self._raw("protocol"), (TCP, UDP, SCTP))
+        return np.where(has_ports, self._source(local, remote), 0)
+
+
+NUMBERS: dict[str, Callable[[StoreTable], NDArray[Any]]] = {
+    "time": lambda table: table._raw("time"),
+    "protocol": lambda table: table._raw("protocol"),
+    "source_port": lambda table: table._port("local_port", "remote_port"),
+    "destination_port": lambda table: table._port("remote_port", "local_port"),
+    "tcp_flags": lambda table: table._raw("flags_sent") | table._raw("flags_received"),
+    "ip_version": lambda table: np.where(is_ipv4(table._raw("local_addr")), flow_pb2.IPv4, flow_pb2.IPv6),
+    "verdict": lambda table: VERDICTS[table._raw("event")],
+    "traffic_direction": lambda table: DIRECTIONS[table._raw("initiator")],
+    "event_type": lambda table: np.broadcast_to(np.int8(EVENT_TYPE_TRACE), len(table)),
+    "event_sub_type": lambda table: SUB_TYPES[table._raw("initiator")],
+    "reply": lambda table: REPLIES[table._raw("initiator")],
+}

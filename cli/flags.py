@@ -1,0 +1,166 @@
+"""The command line of `flows observe`: from arguments to ObserveOptions."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from flows.cli.flags_filter import FILTER_FLAGS, FilterFlag
+from flows.cli.flags_options import FALSE, OPTIONS, TRUE, Option
+from flows.cli.flags_request import request_filters
+from flows.cli.flags_result import observe_options
+from flows.cli.flags_settings import read_settings
+from flows.cli.options import ObserveOptions, UsageError
+from flows.flow.filter.errors import nearest, printable, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+_DESCRIPTION = """\
+Show network flows: who talked to whom, from the kernels of the observed machines.
+A flow is shown if it matches one value of each filter flag. --not inverts the filter that follows it."""
+
+_EXAMPLES = """\
+examples:
+  flows observe                                  the last 20 flows
+  flows observe -f --from web --to db            as they come, from web to db: service, workload or pod
+  flows observe --to 10.0.0.0/8 --to-port 5432   to a network and port
+  flows observe --from shop/ --to world          from namespace shop to the internet
+  flows observe --pod kube-system/coredns --protocol udp --last 100
+  flows observe --from 'app=web,tier in (front,back)' --verdict DROPPED --since 15m
+  flows observe --to '*.example.com' --not --to-port 443
+  flows observe -n shop -o json --since 2026-11-22T10:00Z --until 2026-11-22T10:05Z > flows.json
+  flows observe --input-file flows.json --tcp-flags RST
+
+Several values of one flag: any of them. Different flags: all of them. Most flags are Hubble's."""
+
+_ROWS: tuple[FilterFlag | Option, ...] = (*FILTER_FLAGS.values(), *OPTIONS.values())
+
+
+class FlagParser(argparse.ArgumentParser):
+    """argparse without guessing: whole flag names only, and UsageError instead of exiting."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **arguments)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError."""
+        spoiled = re.fullmatch(r"argument (?:-./)?(--[a-z0-9-]+): ignored explicit argument (.*)", message)
+        if spoiled and spoiled[1].removeprefix("--") in OPTIONS:
+            raise UsageError(f"{spoiled[1]} {printable(spoiled[2])}: expected no value, or =true or =false")
+        if spoiled:
+            raise UsageError(f"{spoiled[1]} {printable(spoiled[2])}: expected no value")
+        raise UsageError(printable(message))
+
+
+class _Record(argparse.Action):
+    """Keeps flags in their order, for --not speaks of what follows it."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:  # noqa: ARG002
+        namespace.flags = [*namespace.flags, (self.dest, values if self.const is None else self.const)]
+
+
+def observe_parser() -> argparse.ArgumentParser:
+    """The parser whose help is `flows observe --help`; parse_observe gives its result a meaning."""
+    parser = FlagParser(prog="flows observe", usage="flows observe [flags]", description=_DESCRIPTION, epilog=_EXAMPLES)
+    parser.set_defaults(flags=[])
+    groups = {name: parser.add_argument_group(name) for name in dict.fromkeys(row.group for row in _ROWS)}
+    for row in FILTER_FLAGS.values():
+        _declare(groups[row.group], row.name, row.short, row.help, row.constant, row.metavar)
+    for option in OPTIONS.values():
+        constant = "true" if option.switch else None
+        _declare(groups[option.group], option.name, option.short, option.help, constant, option.metavar)
+        if option.switch:
+            _declare_spellings(parser, option.name, (*TRUE, *FALSE))
+    return parser
+
+
+def _declare(group: Any, name: str, short: str, about: str, constant: str | None, metavar: str) -> None:
+    spellings = [*([f"-{short}"] if short else []), f"--{name}"]
+    value = {"metavar": metavar} if constant is None else {"nargs": 0, "const": constant}
+    group.add_argument(
+        *spellings,
+        dest=name,
+        action=_Record,
+        help=about.replace("%", "%%"),
+        default=argparse.SUPPRESS,
+        **value,
+    )
+
+
+def _declare_spellings(parser: argparse.ArgumentParser, name: str, texts: Sequence[str]) -> None:
+    """`--name=true` and the like, which Go's flags accept of a switch."""
+    for text in texts:
+        parser.add_argument(
+            f"--{name}={text}",
+            dest=name,
+            action=_Record,
+            nargs=0,
+            const=text,
+            help=argparse.SUPPRESS,
+            default=argparse.SUPPRESS,
+        )
+
+
+def parse_observe(
+    arguments: Sequence[str], env: Mapping[str, str] | None = None, now_ns: int | None = None
+) -> ObserveOptions:
+    """arguments are what follows `flows observe`. Raises UsageError; `--help` prints, then SystemExit(0).
+
+    env is the environment (default: the process's), now_ns the time that durations count back from.
+    """
+    words = list(arguments)
+    if words[:1] == ["flows"]:  # `observe flows` is Hubble's longer name of the same command
+        del words[0]
+    parsed, extra = observe_parser().parse_known_args(_with_values_joined(words))
+    if extra:
+        raise UsageError(_unknown(extra[0]))
+    env = os.environ if env is None else env
+    given: dict[str, list[str]] = {}
+    for name, text in parsed.flags:
+        if name in OPTIONS:
+            given.setdefault(name, []).append(text)
+    settings = read_settings(given, env)
+    filters = request_filters((name, text) for name, text in parsed.flags if name in FILTER_FLAGS)
+    return observe_options(settings, filters, time.time_ns() if now_ns is None else now_ns)
+
+
+def _with_values_joined(words: Sequence[str]) -> list[str]:
+    """`--flag value` as `--flag=value`, so that a value may be empty or begin with a hyphen, as in Go."""
+    valued = {f"--{row.name}": f"--{row.name}" for row in _ROWS if _takes_value(row)}
+    valued |= {f"-{row.short}": f"--{row.name}" for row in _ROWS if row.short and _takes_value(row)}
+    joined, rest = [], iter(words)
+    for word in rest:
+        if word not in valued:
+            joined.append(word)
+            continue
+        value = next(rest, None)
+        if value is None:
+            raise UsageError(f"{word}: a value must follow: {_value_of(valued[word])}")
+        joined.append(f"{valued[word]}={value}")
+    return joined
+
+
+def _takes_value(row: FilterFlag | Option) -> bool:
+    return row.constant is None if isinstance(row, FilterFlag) else not row.switch
+
+
+def _value_of(flag: str) -> str:
+    name = flag.removeprefix("--")
+    return FILTER_FLAGS[name].metavar if name in FILTER_FLAGS else OPTIONS[name].metavar
+
+
+def _unknown(word: str) -> str:
+    if not word.startswith("-"):
+        plain = printable(word)
+        cure = f"did you mean --from {plain} or --to {plain}?"
+        return f"unexpected argument {quote(word)}: filters are flags; {cure}"
+    flag = word.partition("=")[0]
+    close = nearest(flag, [f"--{name}" for name in (*FILTER_FLAGS, *OPTIONS, "help")])
+    return f"unknown flag: {printable(flag)}" + (
+        f"; did you mean {close}?" if close else "; flows observe --help lists all"
+    )

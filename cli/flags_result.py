@@ -1,0 +1,177 @@
+"""Rules over several flags: from settings and filters to ObserveOptions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flows.cli.flags_filter import FILTER_FLAGS
+from flows.cli.flags_options import DEFAULT_LAST, output_format
+from flows.cli.flags_raw import parse_raw_filters
+from flows.cli.options import Format, ObserveOptions, OutputOptions, ServerOptions, UsageError
+from flows.flow.filter import FilterError, compile_filters
+from flows.flow.filter.errors import nearest
+from flows.flow.filter.selection import ALL, Selection
+from flows.flow.times import TimeError, parse_time
+from flows.proto.flow_pb2 import Flow, FlowFilter
+
+if TYPE_CHECKING:
+    from flows.cli.flags_request import RequestFilters
+    from flows.cli.flags_settings import Settings
+
+# Hubble's: --last of --input-file keeps that many flows in memory.
+_MAX_LAST_OF_FILE = 1_000_000
+
+
+def observe_options(settings: Settings, filters: RequestFilters, now_ns: int) -> ObserveOptions:
+    """Raises UsageError where values do not go together; now_ns is what durations count back from."""
+    if settings.get("port-forward"):
+        forward = "kubectl -n kube-system port-forward service/hubble-relay 4245:80"
+        cure = f"run {forward}, then use --server localhost:4245"
+        raise UsageError(f"not supported yet: {settings.source('port-forward')}: {cure}")
+    output = _output(settings)
+    allow = (*filters.allow, *_raw(settings, "allowlist"))
+    deny = (*filters.deny, *_raw(settings, "denylist"))
+    try:
+        compile_filters(allow, deny)
+    except FilterError as error:
+        raise UsageError(error.describe(_flag_of(error.field))) from None
+    return ObserveOptions(
+        allow=allow,
+        deny=deny,
+        selection=_selection(settings, output.format, now_ns),
+        output=output,
+        server=_server(settings),
+        input_file=settings.get("input-file") or None,
+        print_raw_filters=settings.get("print-raw-filters"),
+        notes=filters.notes,
+    )
+
+
+def _flag_of(field: str) -> str:
+    """The flag that sets the field of the flow itself; the field where it is set by several or by none."""
+    return next((f"--{row.name}" for row in FILTER_FLAGS.values() if row.field == field), field)
+
+
+def _raw(settings: Settings, name: str) -> list[FlowFilter]:
+    try:
+        return [message for text in settings.get(name) for message in parse_raw_filters(text)]
+    except FilterError as error:
+        raise UsageError(error.describe(settings.source(name))) from None
+
+
+def _selection(settings: Settings, output: Format, now_ns: int) -> Selection:
+    """Hubble's: the newest 20, unless a number, a time, --all, --follow or a file says otherwise."""
+    first, last, everything, follow = (settings.get(name) for name in ("first", "last", "all", "follow"))
+    for one, other, both in (
+        ("first", "last", first and last),
+        ("first", "all", first and everything),
+        ("first", "follow", first and follow),
+        ("last", "all", last and everything),
+    ):
+        if both:
+            raise UsageError(f"cannot set both --{one} and --{other}")
+    if follow and output is Format.TABLE:
+        raise UsageError("--output table: table output format is not compatible with follow mode: use compact or dict")
+    from_file = bool(settings.get("input-file"))
+    if from_file and last > _MAX_LAST_OF_FILE:
+        raise UsageError(f'--last "{last}": must be at most {_MAX_LAST_OF_FILE} with --input-file, or use --all')
+    since, until = _time(settings, "since", now_ns), None if follow else _time(settings, "until", now_ns)
+    if since is None and until is None and not first:
+        if everything:
+            last = ALL
+        elif not last and not follow and not from_file:
+            last = DEFAULT_LAST
+    return Selection(number=first or last, first=bool(first), follow=follow, since=since, until=until)
+
+
+def _time(settings: Settings, name: str, now_ns: int) -> int | None:
+    text = settings.get(name)
+    if not text:
+        return None
+    try:
+        return parse_time(text, now_ns)
+    except TimeError as error:
+        raise UsageError(FilterError(name, text, error.expected, error.nearest).describe(f"--{name}")) from None
+
+
+def _output(settings: Settings) -> OutputOptions:
+    spelling = settings.get("output")
+    compat = settings.env.get("HUBBLE_COMPAT", "").split(",")
+    mask = settings.get("field-mask")
+    form = output_format(spelling, compat)
+    if mask and form not in (Format.JSON, Format.JSON_LEGACY):
+        raise UsageError(
+            f"--field-mask: {spelling} output format is not compatible with custom field mask: add -o json"
+        )
+    for path in mask:
+        _check_path(path)
+    return OutputOptions(
+        format=form,
+        time_format=settings.get("time-format"),
+        color=settings.get("color"),
+        ip_translation=settings.get("ip-translation") and not settings.get("numeric"),
+        print_node_name=settings.get("print-node-name"),
+        print_policy_names=settings.get("print-policy-names"),
+        field_mask=mask,
+        debug=settings.get("debug"),
+        silent_errors=settings.get("silent-errors"),
+    )
+
+
+def _check_path(path: str) -> None:
+    """A path of field names from flow.Flow on; a repeated field only last (google.protobuf.FieldMask)."""
+    message: Any = Flow.DESCRIPTOR
+    walked: list[str] = []
+    for name in path.split("."):
+        fields = message.fields_by_name if message is not None else {}
+        if name not in fields:
+            close = nearest(name, fields)
+            whole = ".".join([*walked, close]) if close else ""
+            expected = 'expected paths of fields of message "flow.Flow", e.g. time,source.pod_name'
+            error = FilterError("field-mask", path, f"invalid path; {expected}", whole)
+            raise UsageError(error.describe("--field-mask"))
+        walked.append(name)
+        message = None if fields[name].is_repeated else fields[name].message_type
+
+
+def _server(settings: Settings) -> ServerOptions:
+    """Hubble's rules: certificate and key, user and password come in pairs; both pairs need TLS."""
+    address = settings.get("server")
+    tls = settings.get("tls") or address.startswith("tls://")
+    for one, other in (
+        ("tls-client-cert-file", "tls-client-key-file"),
+        ("basic-auth-username", "basic-auth-password"),
+    ):
+        given = [name for name in (one, other) if settings.get(name)]
+        if len(given) == 1:
+            raise UsageError(f"{settings.source(given[0])}: --{one} and --{other} must be given together")
+        if given and not tls:
+            raise UsageError(f"{settings.source(one)}: needs TLS: add --tls or use --server tls://{address}")
+    return ServerOptions(
+        address=_address(settings, address),
+        timeout_s=settings.get("timeout"),
+        request_timeout_s=settings.get("request-timeout"),
+        tls=tls,
+        tls_allow_insecure=settings.get("tls-allow-insecure"),
+        tls_ca_cert_files=settings.get("tls-ca-cert-files"),
+        tls_client_cert_file=settings.get("tls-client-cert-file"),
+        tls_client_key_file=settings.get("tls-client-key-file"),
+        tls_server_name=settings.get("tls-server-name"),
+        basic_auth_username=settings.get("basic-auth-username"),
+        basic_auth_password=settings.get("basic-auth-password"),
+    )
+
+
+def _address(settings: Settings, address: str) -> str:
+    expected = "expected host:port, tls://host:port or unix:///path"
+    if address.startswith("unix:"):
+        legal = address.removeprefix("unix:").strip("/") != ""
+        close = ""
+    else:
+        host, _, port = address.removeprefix("tls://").rpartition(":")
+        legal = host != "" and "/" not in host and port.isascii() and port.isdecimal() and 0 < int(port[:6]) <= 65535
+        bare = address.removeprefix("tls://").removeprefix("http://").removeprefix("https://").strip("/:")
+        close = f"unix://{address}" if address.startswith("/") else f"{bare.partition(':')[0]}:4245" if bare else ""
+    if not legal:
+        raise UsageError(FilterError("server", address, expected, close).describe(settings.source("server")))
+    return address

@@ -1,0 +1,1 @@
+"""The stand-in Kubernetes API of the demo cluster: storage, HTTPS server and credentials."""

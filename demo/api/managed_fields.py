@@ -1,0 +1,301 @@
+"""Who set which field: `managedFields`, and server-side apply that is built on them.
+
+A set of fields is a nested dict in the `FieldsV1` form: `f:name` for a field, `k:{...}` for a list item by its keys,
+`v:...` for a member of a set, `.` for the thing itself.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+from flows.demo.api.clock import now_text
+from flows.demo.api.errors import StatusError
+from flows.demo.api.merge_keys import ListMerge, list_merge
+from flows.demo.api.schema import field_type, item_type
+
+Json = dict[str, Any]
+_ATOMIC = {"LabelSelector", "ObjectReference", "LocalObjectReference"}
+_ATOMIC_MAPS = {("ServiceSpec", "selector"), ("PodSpec", "nodeSelector")}
+_UNTRACKED = {
+    *("managedFields", "uid", "resourceVersion", "creationTimestamp", "generation", "name", "namespace"),
+    *("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"),
+}
+
+
+def fields_of(type_name: str, obj: Json, *, top: bool = True) -> Json:
+    """The set of fields an object of a type holds."""
+    fields: Json = {}
+    for name, value in obj.items():
+        if top and name in {"apiVersion", "kind"}:
+            continue
+        if type_name == "ObjectMeta" and name in _UNTRACKED:
+            continue
+        found = _value_fields(type_name, name, value)
+        if not (top and name == "metadata" and not found):
+            fields[f"f:{name}"] = found
+    return fields
+
+
+def _value_fields(type_name: str, name: str, value: Any) -> Json:
+    text = field_type(type_name, name)
+    if isinstance(value, dict) and text.startswith("{}"):
+        if (type_name, name) in _ATOMIC_MAPS:
+            return {}
+        return {".": {}, **{f"f:{key}": {} for key in value}} if value else {}
+    if isinstance(value, dict) and text not in _ATOMIC:
+        return fields_of(text, value, top=False)
+    merge = list_merge(type_name, name)
+    if isinstance(value, list) and merge is not None:
+        items = {item_key(merge, item): _item_fields(merge, text, item) for item in value}
+        return {".": {}, **items} if type_name != "PodSpec" else items
+    return {}
+
+
+def _item_fields(merge: ListMerge, text: str, item: Any) -> Json:
+    return {".": {}, **fields_of(item_type(text), item, top=False)} if merge.keys else {}
+
+
+def item_key(merge: ListMerge, item: Any) -> str:
+    """The path element of a list item: `k:{"name":"c"}` or `v:"x"`."""
+    if not merge.keys:
+        return "v:" + json.dumps(item, separators=(",", ":"))
+    defaults = {"protocol": "TCP"}
+    keys = {key: item.get(key, defaults.get(key)) for key in sorted(merge.keys)}
+    return "k:" + json.dumps(keys, separators=(",", ":"))
+
+
+def union(left: Json, right: Json) -> Json:
+    """Fields in either set."""
+    merged = dict(left)
+    for key, value in right.items():
+        merged[key] = union(merged[key], value) if key in merged else value
+    return merged
+
+
+def difference(left: Json, right: Json) -> Json:
+    """Leaves of `left` that are not in `right`."""
+    rest: Json = {}
+    for key, value in left.items():
+        if key not in right:
+            rest[key] = value
+        elif value and (inner := difference(value, right[key])):
+            rest[key] = inner
+    return rest
+
+
+def leaves(fields: Json, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Paths of all leaves of a set."""
+    found: list[tuple[str, ...]] = []
+    for key, value in fields.items():
+        inner = {name: sub for name, sub in value.items() if name != "."}
+        if inner:
+            found += leaves(inner, (*path, key))
+        elif key != ".":
+            found.append((*path, key))
+    return found
+
+
+def changed_fields(type_name: str, old: Json, new: Json) -> Json:
+    """Fields of `new` that `old` has not, or has with another value."""
+    fields = fields_of(type_name, new)
+    before = fields_of(type_name, old)
+    same = [
+        path
+        for path in leaves(fields)
+        if _has(before, path) and _at(type_name, new, path) == _at(type_name, old, path)
+    ]
+    for path in same:
+        _prune(fields, path)
+    return fields
+
+
+def _has(fields: Json, path: tuple[str, ...]) -> bool:
+    for key in path:
+        if key not in fields:
+            return False
+        fields = fields[key]
+    return True
+
+
+def _prune(fields: Json, path: tuple[str, ...]) -> None:
+    key, *rest = path
+    if rest and key in fields:
+        _prune(fields[key], tuple(rest))
+        if not fields[key].keys() - {"."}:
+            del fields[key]
+    else:
+        fields.pop(key, None)
+
+
+def _at(type_name: str, obj: Any, path: tuple[str, ...]) -> Any:
+    """The value at a path of a set; None when there is none."""
+    for position, key in enumerate(path):
+        if key.startswith("f:") and isinstance(obj, dict):
+            name = key[2:]
+            text = field_type(type_name, name)
+            if position + 1 < len(path) and not path[position + 1].startswith("f:"):
+                merge = list_merge(type_name, name)
+                obj = {item_key(merge, item): item for item in obj.get(name) or ()} if merge else None
+                type_name = item_type(text)
+            else:
+                obj = obj.get(name)
+                type_name = "" if text.startswith("{}") else text
+        elif isinstance(obj, dict):
+            obj = obj.get(key)
+        else:
+            return None
+    return obj
+
+
+# Entries
+
+
+def entry(manager: str, operation: str, api_version: str, fields: Json, subresource: str = "") -> Json:
+    """One `managedFields` entry."""
+    made = {"manager": manager, "operation": operation, "apiVersion": api_version, "time": now_text()}
+    made |= {"fieldsType": "FieldsV1", "fieldsV1": fields}
+    return made | ({"subresource": subresource} if subresource else {})
+
+
+def _is(item: Json, manager: str, operation: str, subresource: str) -> bool:
+    wanted = (manager, operation, subresource)
+    return (item.get("manager"), item.get("operation"), item.get("subresource", "")) == wanted
+
+
+def record_update(type_name: str, old: Json | None, new: Json, manager: str, subresource: str = "") -> None:
+    """Note in `new` which fields an ordinary write set, and take fields that are gone from all managers."""
+    entries: list[Json] = copy.deepcopy((old or {}).get("metadata", {}).get("managedFields") or [])
+    changed = changed_fields(type_name, old or {}, new)
+    if subresource:
+        changed = {key: value for key, value in changed.items() if key == f"f:{subresource}"}
+    else:
+        changed.pop("f:status", None)
+    mine = next((item for item in entries if _is(item, manager, "Update", subresource)), None)
+    for item in entries:
+        if item is not mine:
+            for path in leaves(changed):
+                _prune(item["fieldsV1"], path)
+    if changed and mine is None:
+        entries.append(entry(manager, "Update", new["apiVersion"], changed, subresource))
+    elif changed and mine is not None:
+        mine |= {"fieldsV1": union(mine["fieldsV1"], changed), "time": now_text()}
+    present = fields_of(type_name, new)
+    for item in entries:
+        for path in leaves(difference(item["fieldsV1"], present)):
+            _prune(item["fieldsV1"], path)
+    new["metadata"]["managedFields"] = [item for item in entries if item["fieldsV1"]]
+
+
+# Server-side apply
+
+
+def apply_patch(type_name: str, live: Json | None, applied: Json, manager: str, *, force: bool) -> Json:
+    """Merge an applied configuration into the live object. Raises StatusError 409 when others own what it changes."""
+    entries: list[Json] = copy.deepcopy((live or {}).get("metadata", {}).get("managedFields") or [])
+    fields = fields_of(type_name, applied)
+    others = [item for item in entries if not _is(item, manager, "Apply", "")]
+    if live is not None:
+        _resolve_conflicts(type_name, live, applied, fields, others, force=force)
+    previous = next((item["fieldsV1"] for item in entries if _is(item, manager, "Apply", "")), {})
+    merged = _merge(type_name, live or {}, applied)
+    merged["metadata"] = dict(merged["metadata"])
+    for path in leaves(difference(previous, fields)):
+        if not any(_has(item["fieldsV1"], path) for item in others):
+            _remove(type_name, merged, path)
+    kept = [item for item in others if item["fieldsV1"]]
+    merged["metadata"]["managedFields"] = [*kept, entry(manager, "Apply", applied["apiVersion"], fields)]
+    return merged
+
+
+def _resolve_conflicts(
+    type_name: str, live: Json, applied: Json, fields: Json, others: list[Json], *, force: bool
+) -> None:
+    conflicts: list[tuple[Json, tuple[str, ...]]] = []
+    for path in leaves(fields):
+        if _at(type_name, live, path) == _at(type_name, applied, path):
+            continue
+        conflicts += [(item, path) for item in others if _has(item["fieldsV1"], path)]
+    if conflicts and not force:
+        raise _conflict_error(conflicts)
+    for item, path in conflicts:
+        _prune(item["fieldsV1"], path)
+
+
+def _conflict_error(conflicts: list[tuple[Json, tuple[str, ...]]]) -> StatusError:
+    causes = [
+        {
+            "reason": "FieldManagerConflict",
+            "message": f'conflict with "{item["manager"]}" using {item["apiVersion"]}',
+            "field": path_text(path),
+        }
+        for item, path in conflicts
+    ]
+    listed = "; ".join(f"{cause['message']}: {cause['field']}" for cause in causes)
+    plural = "conflict" if len(causes) == 1 else "conflicts"
+    message = f"Apply failed with {len(causes)} {plural}: {listed}"
+    return StatusError(409, "Conflict", message, {"causes": causes})
+
+
+def path_text(path: tuple[str, ...]) -> str:
+    """`.spec.containers[name="c"].image`, as conflicts are reported."""
+    text = ""
+    for step in path:
+        if step.startswith("k:"):
+            keys = json.loads(step[2:])
+            text += "[" + ",".join(f"{key}={json.dumps(value)}" for key, value in keys.items()) + "]"
+        elif step.startswith("v:"):
+            text += f"[={step[2:]}]"
+        else:
+            text += "." + step[2:]
+    return text
+
+
+def _merge(type_name: str, live: Any, applied: Any) -> Json:
+    merged = dict(live)
+    for name, value in applied.items():
+        text, merge = field_type(type_name, name), list_merge(type_name, name)
+        whole = text in _ATOMIC or (type_name, name) in _ATOMIC_MAPS
+        if isinstance(value, dict) and isinstance(merged.get(name), dict) and not whole:
+            merged[name] = _merge(text, merged[name], value)
+        elif isinstance(value, list) and merge is not None:
+            merged[name] = _merge_items(item_type(text), merge, merged.get(name) or [], value)
+        else:
+            merged[name] = copy.deepcopy(value)
+    return merged
+
+
+def _merge_items(type_name: str, merge: ListMerge, live: list[Any], applied: list[Any]) -> list[Any]:
+    items = {item_key(merge, item): item for item in live}
+    for item in applied:
+        key = item_key(merge, item)
+        items[key] = _merge(type_name, items[key], item) if merge.keys and key in items else copy.deepcopy(item)
+    return list(items.values())
+
+
+def _remove(type_name: str, obj: Any, path: tuple[str, ...]) -> None:
+    """Take the value at a path out of an object; containers on the way are copied, as they may be shared."""
+    name, *rest = path[0][2:], *path[1:]
+    if not isinstance(obj, dict) or name not in obj:
+        return
+    if not rest:
+        del obj[name]
+        return
+    text, value = field_type(type_name, name), copy.copy(obj[name])
+    obj[name] = value
+    if isinstance(value, list):
+        _remove_item(list_merge(type_name, name), item_type(text), value, rest)
+    else:
+        _remove("" if text.startswith("{}") else text, value, tuple(rest))
+
+
+def _remove_item(merge: ListMerge | None, type_name: str, items: list[Any], rest: list[str]) -> None:
+    for position, item in enumerate(items):
+        if merge is None or item_key(merge, item) != rest[0]:
+            continue
+        if len(rest) == 1:
+            del items[position]
+            return
+        items[position] = copy.copy(item)
+        _remove(type_name, items[position], tuple(rest[1:]))

@@ -1,0 +1,185 @@
+"""The control plane: one process that is API server, controllers, kubelets, kube-proxy, DNS source and
+agents' parent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+from flows.demo import layout, readiness, seed
+from flows.demo.api.pki import Pki, write_kubeconfig
+from flows.demo.api.server import RunningServer, start_api
+from flows.demo.api.storage import Storage
+from flows.demo.controllers import run_controllers
+from flows.demo.node import cgroups, dns, netns, policy, proxy, services, wire
+from flows.demo.node.agent import NodeAgent
+from flows.demo.node.events import Recorder
+from flows.demo.node.kubelet import Kubelet
+from flows.demo.node.pod import NodeParts
+from flows.demo.node.podnet import AddressPool
+from flows.demo.node.podspec import MissingObjectError
+from flows.demo.reaction import Reaction
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from pathlib import Path
+
+Json = dict[str, Any]
+log = logging.getLogger(__name__)
+
+
+class ControlPlane:
+    """All the parts, wired to one Storage."""
+
+    def __init__(self, *, agents: bool) -> None:
+        self.storage = Storage((layout.SERVICE_NET, layout.SERVICE_NET6))
+        self.pki = Pki(layout.STATE / "pki")
+        self.root = cgroups.root()
+        self.status = Reaction(
+            "status", self.storage, frozenset(readiness.WANTED) | {"pods"}, self.write_status
+        )
+        self.kubelets = [Kubelet(self._parts(node), self.status.trigger) for node in layout.NODES]
+        self.agents = (
+            [NodeAgent(n, self.root / n.name, self.status.trigger) for n in layout.NODES] if agents else []
+        )
+
+    def _parts(self, node: layout.NodeLayout) -> NodeParts:
+        recorder = Recorder(self.storage, node.name)
+        return NodeParts(
+            node, self.storage, AddressPool(node), recorder, self.root / node.name, self.account_files
+        )
+
+    def lay_out(self) -> None:
+        """Make the network and the nodes' cgroups."""
+        wire.build(layout.NODES)
+        for node in layout.NODES:
+            (self.root / node.name).mkdir(parents=True, exist_ok=True)
+
+    async def run(self) -> None:
+        """Serve until cancelled; then stop the agents, so that they detach. The rest is the sweep's."""
+        seed.seed(self.storage)
+        api = await self.start_api()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for part in self.parts():
+                    group.create_task(part)
+        finally:
+            await api.close()
+
+    def parts(self) -> list[Coroutine[Any, Any, Any]]:
+        """Everything that runs side by side."""
+        names = frozenset({"services", "endpointslices"})
+        selected = frozenset({"networkpolicies", "pods", "namespaces"})
+        reactions = [
+            self.status,
+            Reaction("kube-proxy", self.storage, names, self.load_proxy),
+            Reaction("dns", self.storage, names | {"pods"}, self.write_dns),
+            Reaction("network policy", self.storage, selected, self.load_policy),
+        ]
+        runners: list[Kubelet | Reaction | NodeAgent] = [*self.kubelets, *reactions, *self.agents]
+        return [run_controllers(self.storage), *(runner.run() for runner in runners)]
+
+    async def start_api(self) -> RunningServer:
+        """The API server, on the wire; its sockets belong to the wire's namespace, this process does not."""
+        sockets = [
+            netns.listening_socket(layout.WIRE_NETNS, address, layout.API_PORT)
+            for address in (layout.API_ADDRESS, layout.API_ADDRESS6)
+        ]
+        server = await start_api(self.storage, (), layout.API_PORT, self.pki, sockets=sockets)
+        write_kubeconfig(layout.KUBECONFIG, f"https://{layout.API_ADDRESS}:{layout.API_PORT}", self.pki)
+        return server
+
+    def account_files(self, namespace: str, account: str) -> dict[str, str]:
+        """What a pod finds in /var/run/secrets/kubernetes.io/serviceaccount."""
+        found = self.storage.get("serviceaccounts", namespace, account)
+        if found is None:
+            raise MissingObjectError(f'serviceaccount "{account}" not found')
+        token = self.pki.service_account_token(namespace, account, found["metadata"]["uid"])
+        return {"token": token, "ca.crt": self.pki.ca_pem.decode(), "namespace": namespace}
+
+    # Reactions
+
+    async def load_proxy(self) -> None:
+        """kube-proxy: the Services as nftables, the same on every node."""
+        ports = services.service_ports(self.storage.list("services"), self.storage.list("endpointslices"))
+        text = proxy.ruleset(ports)
+        await asyncio.gather(*(asyncio.to_thread(netns.nft, node.netns, text) for node in layout.NODES))
+
+    async def load_policy(self) -> None:
+        """The NetworkPolicies as nftables, on each node those of its pods."""
+        everything = (
+            self.storage.list("networkpolicies"),
+            self.storage.list("pods"),
+            self.storage.list("namespaces"),
+        )
+        texts = [policy.ruleset(node.name, *everything) for node in layout.NODES]
+        pairs = zip(layout.NODES, texts, strict=True)
+        await asyncio.gather(*(asyncio.to_thread(netns.nft, node.netns, text) for node, text in pairs))
+
+    async def write_dns(self) -> None:
+        """The name server's records; it reads them again on SIGHUP."""
+        lists = (self.storage.list(resource) for resource in ("services", "endpointslices", "pods"))
+        if dns.write(dns.records(*lists)):
+            for kubelet in self.kubelets:
+                kubelet.signal_image("dnsmasq", signal.SIGHUP)
+
+    async def write_status(self) -> None:
+        """What `flows demo status` shows."""
+        status = {
+            "version": self.storage.version,
+            "waiting": readiness.waiting_for(self.storage),
+            "nodes": [
+                {
+                    "name": n.name,
+                    "addresses": [n.address, n.address6],
+                    "netns": n.netns,
+                    "cgroup": os.fspath(self.root / n.name),
+                }
+                for n in layout.NODES
+            ],
+            "pods": [pod for kubelet in self.kubelets for pod in kubelet.describe()],
+            "agents": [agent.describe() for agent in self.agents],
+            "api": {"address": f"{layout.API_ADDRESS}:{layout.API_PORT}"},
+            "kubeconfig": os.fspath(layout.KUBECONFIG),
+        }
+        replace_file(layout.STATUS, json.dumps(status))
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old or the new text, never half of one."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
+async def serve(*, agents: bool) -> None:
+    """Run the control plane until SIGTERM or SIGINT."""
+    plane = ControlPlane(agents=agents)
+    await asyncio.to_thread(plane.lay_out)
+    if agents:
+        replace_file(layout.AGENTS, json.dumps([node.agent_socket for node in layout.NODES]))
+    work = asyncio.create_task(plane.run())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, work.cancel)
+    await asyncio.wait([work])
+    if not work.cancelled() and (error := work.exception()):
+        raise error
+
+
+def main() -> None:
+    """Entry point of `python -m flows.demo.daemon`, which `flows demo up` starts."""
+    parser = argparse.ArgumentParser(prog="flows-demo-daemon", description=__doc__)
+    parser.add_argument("--no-agents", action="store_true")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    asyncio.run(serve(agents=not args.no_agents))
+
+
+if __name__ == "__main__":
+    main()

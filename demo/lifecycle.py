@@ -1,0 +1,165 @@
+"""`up`, `down` and `run`: the demo from nothing to ready and back to nothing."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.demo import layout, running, sweep
+from flows.demo.client import Client, in_order, parse_manifests
+from flows.demo.errors import DemoError
+from flows.demo.status import load_status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+Json = dict[str, Any]
+
+MANIFESTS = Path(__file__).parent / "manifests"
+READY_SECONDS = 60.0  # it takes about 10 s; a loaded machine gets time, a broken one an answer
+POLL_SECONDS = 0.1
+# Program -> Debian package, for the one line that says what is missing.
+PROGRAMS = {
+    "ip": "iproute2",
+    "nft": "nftables",
+    "nsenter": "util-linux",
+    "nginx": "nginx-light",
+    "dnsmasq": "dnsmasq-base",
+    "curl": "curl",
+}
+NGINX_LUA = Path("/usr/lib/nginx/modules/ngx_http_lua_module.so")
+
+
+def up(*, agents: bool, timeout: float) -> None:
+    """Bring the demo up and wait until all of it is ready. What is up already stays; what crashed is
+    removed first.
+    """
+    deadline = time.monotonic() + timeout
+    check_programs()
+    with running.locked() as lock:
+        if running.control_plane() is None:
+            _clear()
+            _say("starting the control plane")
+            running.start(agents=agents, lock=lock)
+        elif agents != bool((load_status() or {}).get("agents")):
+            raise DemoError(
+                f"the demo is up {'without' if agents else 'with'} agents: flows demo down, then up again"
+            )
+        _wait(deadline, lambda status: None if status else "the API server")
+        version = apply_manifests()
+        _wait(deadline, lambda status: _not_ready(status, version))
+
+
+def down() -> None:
+    """Remove the demo and all that an earlier one left."""
+    with running.locked():
+        found = sweep.leftovers()
+        running.stop()
+        sweep.sweep()
+        _remove_run_directory()
+    _say("nothing to remove" if not found else "removed")
+
+
+def run(*, timeout: float) -> int:
+    """Bring the demo up, show live flows until Ctrl-C or SIGTERM, and take it down whatever happened."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        up(agents=True, timeout=timeout)
+        _say("live flows of the demo cluster; Ctrl-C ends and removes it")
+        return subprocess.call([layout.flows_program(), "observe", "--follow"])
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave half of it
+        down()
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def check_programs() -> None:
+    """Raise DemoError that names every program the demo needs and the machine lacks."""
+    missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
+    if not NGINX_LUA.exists():
+        missing.append("libnginx-mod-http-lua")
+    if missing:
+        raise DemoError(f"demo up: programs are missing: apt-get install {' '.join(missing)}")
+
+
+def apply_manifests() -> int:
+    """Apply the demo's own manifests; the last resourceVersion they got."""
+    client, version = Client(layout.KUBECONFIG), 0
+    for path in sorted(MANIFESTS.glob("*.yaml")):
+        for manifest in in_order(parse_manifests(path.read_text(), path.name)):
+            _, obj = client.apply(manifest)
+            version = max(version, int(obj["metadata"]["resourceVersion"]))
+    return version
+
+
+def _clear() -> None:
+    if sweep.leftovers():
+        _say("removing what an earlier demo left")
+        sweep.sweep()
+
+
+def _remove_run_directory() -> None:
+    try:
+        layout.RUN.rmdir()
+    except OSError:
+        return  # somebody else's sockets are in it
+
+
+def _not_ready(status: Json | None, version: int) -> str | None:
+    """What is still missing; None when all is ready."""
+    if status is None or status["version"] < version:
+        return "the controllers"
+    if status["waiting"]:
+        return str(status["waiting"][0])
+    return next((f"agent of {a['node']}" for a in status["agents"] if not _listens(a["address"])), None)
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _wait(deadline: float, missing: Callable[[Json | None], str | None]) -> None:
+    """Wait until nothing is missing; DemoError when time is over or the control plane ends."""
+    said = ""
+    while what := missing(load_status()):
+        if what != said:
+            _say(f"waiting for {what}")
+            said = what
+        if time.monotonic() > deadline:
+            raise DemoError(
+                f"demo up: not ready in time, still waiting for {what}; see flows demo status, {layout.LOGS}"
+            )
+        if running.control_plane() is None:
+            raise DemoError(f"demo up: the control plane ended: {_last_words()}; full log: {layout.DAEMON_LOG}")
+        time.sleep(POLL_SECONDS)
+
+
+def _last_words() -> str:
+    """The last line of the control plane's log: a traceback ends with what went wrong."""
+    text = layout.DAEMON_LOG.read_text(errors="replace") if layout.DAEMON_LOG.exists() else ""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it wrote no log"
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"flows demo: {text}\n")
+    sys.stderr.flush()

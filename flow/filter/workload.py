@@ -1,0 +1,29 @@
+"""source_workload, destination_workload: the workload that runs the endpoint, by name, kind or both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flows.flow.columns import workloads
+from flows.flow.filter.condition import on_value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flows.flow.endpoint import Endpoint
+    from flows.flow.filter.condition import Condition
+    from flows.proto.flow_pb2 import Workload
+
+
+def build(field: str, values: Sequence[Workload], column: str) -> Condition:  # noqa: ARG001 (all are valid)
+    """Empty name and empty kind are wildcards; an endpoint without a workload never matches."""
+    wanted = [(value.name, value.kind) for value in values]
+
+    def matches(endpoint: Endpoint) -> bool:
+        return any(
+            name in ("", workload.name) and kind in ("", workload.kind)
+            for workload in workloads(endpoint)
+            for name, kind in wanted
+        )
+
+    return on_value(column, matches)

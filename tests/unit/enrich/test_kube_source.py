@@ -1,0 +1,324 @@
+"""The Kubernetes source over a real wire: paging, watching, resuming, 410, refusals, an absent server."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+import threading
+import time
+from collections import deque
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from api_server import ApiServer
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from test_kube_objects import body
+
+from flows.agent.enrich import kube_watch
+from flows.agent.enrich.directory import Directory
+from flows.agent.enrich.kube_objects import RESOURCES
+from flows.agent.enrich.kube_records import Changes, Relisted
+from flows.agent.enrich.kube_source import KubernetesSource
+from flows.agent.enrich.kube_watch import ApiError, ResourceState, lines
+from flows.agent.enrich.kubernetes import ClientTransport, ConfigurationError, connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PODS = "/api/v1/pods"
+POD_RESOURCE = tuple(one for one in RESOURCES if one.name == "pods")
+EXPIRED = body("watch-expired-410")
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kube_watch, "BACKOFF_SECONDS", (0.01, 0.05))
+
+
+@pytest.fixture
+def api() -> Iterator[ApiServer]:
+    server = ApiServer()
+    yield server
+    if not server.stopping.is_set():
+        server.stop()
+
+
+class Followed:
+    """A directory that follows a source as the enricher does."""
+
+    def __init__(self, source: KubernetesSource) -> None:
+        self.source = source
+        self.batches: deque[Changes | Relisted] = deque()
+        self.known = Directory("node-0", "blue")
+        source.start(self.batches.append)
+
+    def names(self) -> list[str]:
+        while self.batches:
+            batch = self.batches.popleft()
+            self.known.relisted(batch) if isinstance(batch, Relisted) else self.known.apply(batch)
+        return sorted(pod.name for pod in self.known.pods.values())
+
+
+@pytest.fixture
+def follow(api: ApiServer, tmp_path: Path) -> Iterator[Callable[[], Followed]]:
+    made: list[Followed] = []
+
+    def make() -> Followed:
+        transport = ClientTransport(api.kubeconfig(tmp_path))
+        made.append(Followed(KubernetesSource(transport, "node-0", POD_RESOURCE)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.source.stop()
+
+
+def eventually(condition: Callable[[], Any]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.01)
+    pytest.fail("it did not come about within 10 s")
+
+
+def page(version: str, *names: str, token: str = "") -> dict[str, Any]:
+    items = [{"metadata": {"name": name, "namespace": "n", "uid": f"uid-{name}"}} for name in names]
+    return {"metadata": {"resourceVersion": version, "continue": token}, "items": items}
+
+
+def test_recorded_pages_and_watch_are_followed(api: ApiServer, follow: Callable[[], Followed]) -> None:
+    api.on_list(PODS, body("pods-page-1"), body("pods-page-2"), page("315"))
+    recorded = body("pods-watch")
+    api.on_watch(PODS, recorded[:1000], recorded[1000:40_000], recorded[40_000:], None)
+    followed = follow()
+    eventually(lambda: "app-1-1" in followed.names())
+    assert "app-0-9" in followed.names()
+    assert [query.get("limit") for query in api.queries(PODS, watch=False)] == ["500"] * 3
+    assert [bool(query.get("continue")) for query in api.queries(PODS, watch=False)] == [False, True, True]
+    watch = api.queries(PODS, watch=True)[0]
+    assert (watch["allowWatchBookmarks"], watch["resourceVersion"]) == ("true", "315")
+    assert followed.source.status().in_sync
+
+
+def test_a_watch_resumes_from_the_last_bookmark(api: ApiServer, follow: Callable[[], Followed]) -> None:
+    api.on_list(PODS, page("5", "a"))
+    api.on_watch(PODS, b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"77"}}}\n')
+    api.on_watch(PODS, None)
+    follow()
+    eventually(lambda: len(api.queries(PODS, watch=True)) == 2)
+    assert [query["resourceVersion"] for query in api.queries(PODS, watch=True)] == ["5", "77"]
+    assert len(api.queries(PODS, watch=False)) == 1
+
+
+@pytest.mark.parametrize(("status", "piece"), [(200, EXPIRED), (410, body("list-expired-410"))])
+def test_gone_as_event_or_status_lists_again_and_removes_what_vanished(
+    api: ApiServer, follow: Callable[[], Followed], status: int, piece: bytes
+) -> None:
+    api.on_list(PODS, page("5", "a", "b"), page("9", "b", "c"))
+    api.on_watch(PODS, piece, status=status)
+    api.on_watch(PODS, None)
+    followed = follow()
+    eventually(lambda: followed.names() == ["b", "c"])
+    assert api.queries(PODS, watch=True)[-1]["resourceVersion"] == "9"
+
+
+def test_an_expired_page_token_starts_the_list_again(api: ApiServer, follow: Callable[[], Followed]) -> None:
+    api.on_list(PODS, page("", "a", token="t1"))
+    api.on_list(PODS, body("continue-expired-410"), status=410)
+    api.on_list(PODS, page("9", "b"))
+    followed = follow()
+    eventually(lambda: followed.names() == ["b"])
+    assert [query.get("continue") for query in api.queries(PODS, watch=False)] == [None, "t1", None]
+
+
+def test_a_watch_that_always_ends_at_once_lists_again(api: ApiServer, follow: Callable[[], Followed]) -> None:
+    api.on_list(PODS, page("999"), page("3", "a"))
+    for _ in range(5):
+        api.on_watch(PODS)  # what a server says to a version from its future
+    api.on_watch(PODS, None)
+    followed = follow()
+    eventually(lambda: followed.names() == ["a"])
+
+
+def test_other_errors_in_a_watch_are_shown_and_it_goes_on(api: ApiServer, follow: Callable[[], Followed]) -> None:
+    api.on_list(PODS, page("5", "a"))
+    api.on_watch(PODS, body("watchlist-refused-by-old-etcd"))
+    api.on_watch(PODS, b'{"type":"DELETED","object":{"metadata":{"uid":"uid-a","resourceVersion":"6"}}}\n', None)
+    followed = follow()
+    eventually(lambda: api.queries(PODS, watch=True) and followed.names() == [])
+    eventually(lambda: followed.source.status().in_sync)
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "says"),
+    [
+        (403, body("forbidden-403"), "grant get, list and watch"),
+        (500, b"<html>oops</html>", "HTTP status 500"),
+        (200, b"not json", "not what the API sends"),
+    ],
+)
+def test_refusals_are_told_with_their_cure(
+    api: ApiServer, follow: Callable[[], Followed], status: int, answer: bytes, says: str
+) -> None:
+    api.on_list(PODS, answer, status=status)
+    followed = follow()
+    eventually(lambda: says in followed.source.status().errors.get("pods", ""))
+    assert not followed.source.status().in_sync
+
+
+def test_a_refused_token_is_read_again(api: ApiServer, follow: Callable[[], Followed], tmp_path: Path) -> None:
+    api.on_list(PODS, body("unauthorized-401"), status=401)
+    followed = follow()
+    eventually(lambda: "token is refused" in followed.source.status().errors.get("pods", ""))
+    (tmp_path / "token").write_text("second-token", "ascii")
+    api.on_list(PODS, page("5", "a"))
+    eventually(lambda: followed.names() == ["a"])
+    tokens = [headers.get("authorization", headers.get("Authorization")) for _, _, headers in api.asked]
+    assert (tokens[0], tokens[-1]) == ("Bearer first-token", "Bearer second-token")
+
+
+def test_a_server_without_a_resource_has_none_of_it(api: ApiServer, follow: Callable[[], Followed]) -> None:
+    api.on_list(PODS, b'{"code":404}', status=404)
+    followed = follow()
+    eventually(lambda: followed.source.status().in_sync)
+    assert followed.names() == []
+
+
+def test_names_come_back_with_the_server(api: ApiServer, follow: Callable[[], Followed]) -> None:
+    api.on_list(PODS, page("5", "a"))
+    followed = follow()
+    eventually(lambda: followed.names() == ["a"] and followed.source.status().in_sync)
+    port = api.port
+    api.stop()
+    eventually(lambda: not followed.source.status().in_sync)
+    lost = followed.source.status()
+    assert followed.names() == ["a"]
+    assert "pods" in lost.errors
+    time.sleep(0.05)
+    assert followed.source.status().since == lost.since
+    again = ApiServer(port)
+    try:
+        again.on_list(PODS, page("9", "b"))
+        again.on_watch(PODS, EXPIRED)
+        again.on_watch(PODS, None)
+        eventually(lambda: followed.names() == ["b"] and followed.source.status().in_sync)
+    finally:
+        followed.source.stop()
+        again.stop()
+
+
+def test_an_unreachable_server_is_a_state_and_no_exception(tmp_path: Path, api: ApiServer) -> None:
+    config = api.kubeconfig(tmp_path)
+    api.stop()
+    source = connect("node-0", config)
+    assert not source.status().in_sync
+    source.start(lambda _: None)
+    eventually(lambda: any("refused" in error for error in source.status().errors.values()))
+    assert set(source.status().errors) == {one.name for one in RESOURCES}
+    source.stop()
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_server_is_checked_against_the_kubeconfigs_authority(tmp_path: Path, trusted: bool) -> None:
+    certificate, key = self_signed(tmp_path, "api")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    server = ApiServer(tls=tls)
+    server.on_list(PODS, page("5", "a"))
+    authority = certificate if trusted else self_signed(tmp_path, "other")[0]
+    config = yaml.safe_load(Path(server.kubeconfig(tmp_path)).read_text("ascii"))
+    config["clusters"][0]["cluster"] = {
+        "server": f"https://127.0.0.1:{server.port}",
+        "certificate-authority": str(authority),
+    }
+    (tmp_path / "config").write_text(yaml.safe_dump(config), "ascii")
+    followed = Followed(KubernetesSource(ClientTransport(str(tmp_path / "config")), "node-0", POD_RESOURCE))
+    try:
+        if trusted:
+            eventually(lambda: followed.names() == ["a"] and followed.source.status().in_sync)
+        else:
+            eventually(lambda: "certificate verify failed" in followed.source.status().errors.get("pods", ""))
+    finally:
+        followed.source.stop()
+        server.stop()
+
+
+def self_signed(folder: Path, name: str) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that is its own authority, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(1)).not_valid_after(now + timedelta(1))
+    builder = builder.add_extension(address, critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    paths = folder / f"{name}.crt", folder / f"{name}.key"
+    paths[0].write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    form = serialization.PrivateFormat.PKCS8
+    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
+    return paths
+
+
+def test_stop_ends_all_watches_and_threads(api: ApiServer, tmp_path: Path) -> None:
+    source = connect("node-0", api.kubeconfig(tmp_path))
+    source.start(lambda _: None)
+    eventually(lambda: source.status().in_sync)
+    assert len([one for one in threading.enumerate() if one.name.startswith("watch-")]) == len(RESOURCES)
+    source.stop()
+    eventually(lambda: not [one for one in threading.enumerate() if one.name.startswith("watch-")])
+
+
+def test_only_metadata_is_asked_for_where_that_is_enough(api: ApiServer, tmp_path: Path) -> None:
+    source = connect("node-0", api.kubeconfig(tmp_path))
+    source.start(lambda _: None)
+    eventually(lambda: source.status().in_sync)
+    source.stop()
+    accepts = {(path, "watch" in query): headers["Accept"] for path, query, headers in api.asked}
+    assert "as=PartialObjectMetadataList" in accepts["/apis/apps/v1/replicasets", False]
+    assert "as=PartialObjectMetadata;" in accepts["/apis/batch/v1/jobs", True]
+    assert accepts[PODS, False] == "application/json"
+    slices = api.queries("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", watch=False)
+    assert slices[0]["labelSelector"] == "kubernetes.io/service-name=kubernetes"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "clusters: 7", "current-context: x\nclusters: []\ncontexts: []\nusers: []\n"]
+)
+def test_unusable_kubeconfig_is_one_error_with_its_name(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config").write_text(text, "ascii")
+    with pytest.raises(ConfigurationError, match="config: "):
+        connect("node-0", str(tmp_path / "config"))
+
+
+def test_no_configuration_at_all_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(ConfigurationError, match=r"service account.*name a kubeconfig"):
+        connect("node-0")
+
+
+def test_lines_are_cut_wherever_pieces_end() -> None:
+    assert list(lines(iter([b"a", b"b\nc", b"\n\nd\n", b"rest"]))) == [[b"ab"], [b"c", b"d"]]
+
+
+def test_a_line_without_end_is_an_error() -> None:
+    with pytest.raises(ApiError, match="without a newline"):
+        list(lines(iter([b"x" * (kube_watch.LINE_LIMIT + 1)])))
+
+
+def test_state_since_changes_only_when_in_sync_does() -> None:
+    state = ResourceState()
+    state.synced()
+    since = state.since
+    state.synced()
+    assert (state.since, state.error) == (since, "")
+    state.lost("x")
+    lost = state.since
+    state.lost("y")
+    assert (state.since, state.error) == (lost, "y")

@@ -1,0 +1,297 @@
+"""The command line of `flows observe`: options, conflicts, environment and file."""
+
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.cli.flags import observe_parser, parse_observe
+from flows.cli.flags_filter import CONFLICTS, FILTER_FLAGS
+from flows.cli.flags_options import OPTIONS
+from flows.cli.options import Color, Format, ServerOptions, TimeFormat, UsageError
+from flows.flow.filter.selection import ALL, Selection
+from flows.proto.flow_pb2 import FlowFilter
+
+NOW = 10**18
+
+
+def parse(*arguments, **env):
+    return parse_observe(arguments, env=env, now_ns=NOW)
+
+
+def refusal(*arguments, **env):
+    with pytest.raises(UsageError) as caught:
+        parse(*arguments, **env)
+    message = str(caught.value)
+    assert message.isprintable()
+    return message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "selection"),
+    [
+        ([], Selection(number=20)),
+        (["-f"], Selection(follow=True)),
+        (["--last", "5", "-f"], Selection(number=5, follow=True)),
+        (["--first", "0x10"], Selection(number=16, first=True)),
+        (["--all"], Selection(number=ALL)),
+        (["--since", "1s"], Selection(since=NOW - 10**9)),
+        (["--until", "0", "--last", "3"], Selection(number=3, until=NOW)),
+        (["--since", "0", "--until", "0", "-f"], Selection(since=NOW, follow=True)),
+        (["--input-file", "-"], Selection()),
+        (["flows", "--last=7"], Selection(number=7)),
+    ],
+    ids=str,
+)
+def test_how_many_and_when(arguments, selection):
+    assert parse(*arguments).selection == selection
+
+
+def test_a_request_holds_all_that_a_server_needs():
+    request = parse(
+        "--pod",
+        "a/b",
+        "--not",
+        "--port",
+        "53",
+        "--since",
+        "1s",
+        "--first",
+        "3",
+        "-o",
+        "json",
+        "--field-mask",
+        "time,IP",
+    ).request()
+    assert request.whitelist == [FlowFilter(source_pod=["a/b"]), FlowFilter(destination_pod=["a/b"])]
+    assert request.blacklist == [FlowFilter(source_port=["53"]), FlowFilter(destination_port=["53"])]
+    assert (request.number, request.first, request.since.ToNanoseconds()) == (3, True, NOW - 10**9)
+    assert list(request.field_mask.paths) == ["time", "IP"]
+    assert not request.HasField("until")
+    assert not parse().request().HasField("field_mask")
+
+
+def test_output_options():
+    output = parse("-ojsonpb", "--color=always", "--time-format", "rfc3339nano", "--numeric", "-D", "-s").output
+    assert (output.format, output.color, output.time_format) == (Format.JSON, Color.ALWAYS, TimeFormat.RFC3339_NANO)
+    assert (output.ip_translation, output.debug, output.silent_errors) == (False, True, True)
+    assert parse("--ip-translation=false").output.ip_translation is False
+    assert parse("--print-node-name=F").output.print_node_name is False
+    assert parse("-o", "tab").output.format is Format.TABLE
+
+
+@pytest.mark.parametrize(
+    ("spelling", "form"), [("json", Format.JSON_LEGACY), ("jsonpb", Format.JSON), ("dict", Format.DICT)]
+)
+def test_hubbles_older_json_on_request(spelling, form):
+    assert parse("-o", spelling, HUBBLE_COMPAT="legacy-json-output").output.format is form
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--frm", "x"], "unknown flag: --frm; did you mean --from?"),
+        (["--from-pods", "x"], "did you mean --from-pod?"),
+        (["-z"], "unknown flag: -z"),
+        (["web"], 'unexpected argument "web"'),
+        (["--pod"], "--pod: a value must follow: [NS/]NAME"),
+        (["--last", "-1"], '--last "-1": expected a number'),
+        (["--last", "ten"], '--last "ten": expected a number'),
+        (["--first", "1", "--follow"], "cannot set both --first and --follow"),
+        (["--first", "1", "--all"], "cannot set both --first and --all"),
+        (["-o", "table", "-f"], "not compatible with follow mode"),
+        (["-o", "jsn"], "did you mean json?"),
+        (["--input-file", "f", "--last", "1000001"], "must be at most 1000000"),
+        (["--follow=perhaps"], "--follow 'perhaps': expected no value, or =true or =false"),
+        (["--not=perhaps"], "--not 'perhaps': expected no value"),
+        (["-o", "json", "--field-mask", "source.pod"], "did you mean source.pod_name?"),
+        (["-o", "json", "--field-mask", "source.labels.x"], "invalid path"),
+        (["--server", "localhost"], "did you mean localhost:4245?"),
+        (["--server", "/run/f.sock"], "did you mean unix:///run/f.sock?"),
+        (["--server", "http://h:1"], "did you mean h:4245?"),
+        (["--server", "h:99999"], "expected host:port"),
+        (["--timeout", "5 sec"], "did you mean 5s?"),
+        (["--tls", "--tls-client-cert-file", "c"], "must be given together"),
+        (["--basic-auth-username", "u", "--basic-auth-password", "p"], "needs TLS"),
+        (["-P"], "not supported yet: --port-forward"),
+        (["--namespace", "a/b"], "did you mean a?"),
+        (["--from-pod", "a/b", "--from-service", "c/d"], "conflicts with pod"),
+        (["--tcp-flags", "SYN,FOO"], "unknown tcp flag 'FOO'"),
+        (["--type", "trace:to-endpont"], "did you mean trace:to-endpoint?"),
+        (["--identity", "wrld"], "did you mean world?"),
+        (["--identity", "4294967296"], "or a numeric value"),
+        (["--http-header", "a=b"], "did you mean a:b?"),
+        (["--allowlist", "{"], "--allowlist"),
+        (["--allowlist", "[]"], "expected FlowFilters in JSON"),
+        (["--denylist", '{"sourc_pod":["a/"]}'], "did you mean source_pod?"),
+        (["--denylist", '{"source_port":["x"]}'], 'source_port "x": invalid syntax'),
+        (["--ip", "a\x1b[31m"], "\\u001b"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_one_line_with_its_cure(arguments, message):
+    assert message in refusal(*arguments)
+
+
+@pytest.mark.parametrize("group", CONFLICTS, ids=" ".join)
+def test_of_a_group_of_flags_one_is_allowed(group):
+    valid = {"ip": "10.0.0.1", "fqdn": "a.b", "port": "80", "identity": "1", "label": "a"}
+
+    def given(name):
+        row = FILTER_FLAGS[name]
+        return [f"--{name}"] if row.constant is not None else [f"--{name}", valid.get(row.field, "x")]
+
+    for one, other in itertools.pairwise(group):
+        assert f"filters --{one} and --{other} cannot be combined" in refusal(*given(other), *given(one))
+        parse("--not", *given(one), *given(other))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "allow"),
+    [
+        (["-n", "a"], [FlowFilter(source_pod=["a/"]), FlowFilter(destination_pod=["a/"])]),
+        (["-n", "a", "--pod", "x"], [FlowFilter(source_pod=["a/x"]), FlowFilter(destination_pod=["a/x"])]),
+        (
+            ["-n", "a", "-n", "b", "--service", "x"],
+            [FlowFilter(source_service=["a/x", "b/x"]), FlowFilter(destination_service=["a/x", "b/x"])],
+        ),
+        (["-A", "--pod", "x"], [FlowFilter(source_pod=["/x"]), FlowFilter(destination_pod=["/x"])]),
+        (["-A"], [FlowFilter(source_pod=["/"]), FlowFilter(destination_pod=["/"])]),
+        (["--to-namespace", "a", "--from-pod", "x"], [FlowFilter(source_pod=["x"], destination_pod=["a/"])]),
+        (["--verdict", "DROPPED", "-4"], [FlowFilter(verdict=[2], ip_version=[1])]),
+        (
+            ["--ip", "1.1.1.1", "--label", "a"],
+            [
+                FlowFilter(source_ip=["1.1.1.1"], source_label=["a"]),
+                FlowFilter(destination_ip=["1.1.1.1"], destination_label=["a"]),
+            ],
+        ),
+        (
+            ["--type", "4:5", "-t", "255"],
+            [FlowFilter(event_type=[{"type": 4, "match_sub_type": True, "sub_type": 5}, {"type": 255}])],
+        ),
+        (
+            ["--identity", "0x10", "--encrypted"],
+            [
+                FlowFilter(source_identity=[16], encrypted=[True]),
+                FlowFilter(destination_identity=[16], encrypted=[True]),
+            ],
+        ),
+        (
+            ["--unencrypted", "--workload", "Job/"],
+            [
+                FlowFilter(encrypted=[False], source_workload=[{"kind": "Job"}]),
+                FlowFilter(encrypted=[False], destination_workload=[{"kind": "Job"}]),
+            ],
+        ),
+        (
+            ["--allowlist", '{"sourcePod":["a/"]} {"verdict":[2]}'],
+            [FlowFilter(source_pod=["a/"]), FlowFilter(verdict=[2])],
+        ),
+    ],
+    ids=str,
+)
+def test_flags_become_hubbles_filters(arguments, allow):
+    assert list(parse(*arguments).allow) == allow
+
+
+def test_not_inverts_only_what_follows():
+    options = parse("--not", "--pod", "a/b", "--port", "80", "--not", "--verdict", "AUDIT")
+    assert list(options.allow) == [FlowFilter(source_port=["80"]), FlowFilter(destination_port=["80"])]
+    assert list(options.deny) == [
+        FlowFilter(source_pod=["a/b"], verdict=[4]),
+        FlowFilter(destination_pod=["a/b"], verdict=[4]),
+    ]
+
+
+def test_a_value_may_be_empty_or_begin_with_a_hyphen():
+    assert list(parse("--http-path", "-x", "--trace-id", "").allow) == [FlowFilter(http_path=["-x"], trace_id=[""])]
+
+
+def test_each_row_of_the_tables_is_a_flag_with_help():
+    text = observe_parser().format_help()
+    for name in (*FILTER_FLAGS, *OPTIONS):
+        assert re.search(rf"--{name}\b", text)
+    assert "examples:\n" in text
+
+
+@pytest.mark.parametrize("row", [row for row in FILTER_FLAGS.values() if row.field], ids=lambda row: row.name)
+def test_the_fields_of_a_row_are_flow_filters(row):
+    for field in row.fields():
+        assert field in FlowFilter.DESCRIPTOR.fields_by_name
+
+
+def test_help_ends_quietly(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        parse("--help")
+    assert "usage: flows observe [flags]" in capsys.readouterr().out
+
+
+def test_a_flag_beats_flows_beats_hubble_beats_the_file(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text('server: file:1\ntls: true\nallowlist: [\'{"uuid":["f"]}\']\n')
+    environment = {"HUBBLE_CONFIG": str(file)}
+    assert parse(**environment).server == ServerOptions(address="file:1", tls=True)
+    assert list(parse(**environment).allow) == [FlowFilter(uuid=["f"])]
+    environment["HUBBLE_SERVER"] = "hubble:1"
+    assert parse(**environment).server.address == "hubble:1"
+    environment["FLOWS_SERVER"] = "flows:1"
+    assert parse(**environment).server.address == "flows:1"
+    assert parse("--server", "flag:1", **environment).server.address == "flag:1"
+
+
+@pytest.mark.parametrize("folder", [".config/flows", ".config/hubble", ".hubble"])
+def test_the_usual_places_of_the_file(tmp_path, folder):
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "config.yaml").write_text("server: there:1\n")
+    assert parse(HOME=str(tmp_path)).server.address == "there:1"
+    assert parse(HOME=str(tmp_path / "other")).server.address == ServerOptions().address
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("server: nowhere\n", 'server "nowhere": expected host:port'),
+        ("server: [a, b]\n", "server: expected one value"),
+        ("tls-ca-cert-files: {a: b}\n", "expected a list of texts"),
+        ("- a\n", "expected a mapping"),
+        ("a: [\n", "not YAML"),
+        ("[" * 5000, "not YAML"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path, content, message):
+    file = tmp_path / "c.yaml"
+    file.write_text(content)
+    said = refusal("--config", str(file))
+    assert "c.yaml" in said
+    assert message in said
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    assert "No such file" in refusal("--config", str(tmp_path / "nosuch"))
+    assert "cannot read it" in refusal("--config", str(tmp_path))
+    Path(tmp_path / "raw").write_bytes(b"\xff\xfe")
+    assert "not UTF-8" in refusal(FLOWS_CONFIG=str(tmp_path / "raw"))
+
+
+def test_a_bad_variable_is_named():
+    assert refusal(HUBBLE_TLS="maybe").startswith('HUBBLE_TLS "maybe"')
+    assert parse(HUBBLE_TLS="", FLOWS_TLS_CA_CERT_FILES="a,b c").server.tls_ca_cert_files == ("a", "b", "c")
+
+
+FLAGS = st.sampled_from([f"--{name}" for name in (*FILTER_FLAGS, *OPTIONS) if name != "config"])
+
+
+@given(
+    st.lists(st.one_of(FLAGS, st.text(max_size=8), st.sampled_from(["web", "10.0.0.1", "80", "a/b", "-n"])), max_size=6)
+)
+def test_any_command_line_is_understood_or_refused_in_one_line(arguments):
+    message = ""
+    try:
+        parse(*(argument for argument in arguments if argument not in ("-h", "--help")))
+    except UsageError as error:
+        message = str(error)
+    assert message.isprintable()

@@ -1,0 +1,75 @@
+"""Raw filters: printed as Hubble prints them, and read back."""
+
+from contextlib import suppress
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.cli.flags import parse_observe
+from flows.cli.flags_raw import parse_raw_filters, raw_filters_yaml
+from flows.flow.filter import FilterError
+
+# As Hubble 1.19.4 prints them.
+PRINTED = [
+    (
+        "--not --pod kube-system/coredns --verdict DROPPED",
+        """\
+allowlist:
+    - '{"verdict":["DROPPED"]}'
+denylist:
+    - '{"source_pod":["kube-system/coredns"]}'
+    - '{"destination_pod":["kube-system/coredns"]}'
+""",
+    ),
+    (
+        "-n shop --http-status 5+ --protocol http",
+        """\
+allowlist:
+    - '{"source_pod":["shop/"],"http_status_code":["5+"],"protocol":["http"]}'
+    - '{"destination_pod":["shop/"],"http_status_code":["5+"],"protocol":["http"]}'
+""",
+    ),
+    (
+        "--type trace:to-endpoint --workload Job/ --not --to-fqdn *.example.com",
+        """\
+allowlist:
+    - '{"source_workload":[{"kind":"Job"}],"event_type":[{"type":4,"match_sub_type":true}]}'
+    - '{"destination_workload":[{"kind":"Job"}],"event_type":[{"type":4,"match_sub_type":true}]}'
+denylist:
+    - '{"destination_fqdn":["*.example.com"]}'
+""",
+    ),
+    ("", "{}\n"),
+]
+
+
+def printed(arguments, **env):
+    options = parse_observe(arguments, env=env)
+    return raw_filters_yaml(options.allow, options.deny)
+
+
+@pytest.mark.parametrize(("arguments", "expected"), PRINTED)
+def test_printed_as_hubble_does(arguments, expected):
+    assert printed(arguments.split()) == expected
+
+
+@pytest.mark.parametrize(
+    "arguments", [arguments.split() for arguments, _ in PRINTED] + [["--http-url", "it's <b>&\u2028\x00"]]
+)
+def test_what_is_printed_can_be_read_back(tmp_path, arguments):
+    file, text = tmp_path / "c.yaml", printed(arguments)
+    file.write_text(text)
+    assert set(yaml.safe_load(text)) <= {"allowlist", "denylist"}
+    assert printed(["--config", str(file)]) == text
+
+
+def test_escaped_as_go_does():
+    assert r"""'{"http_url":["it''s \u003cb\u003e\u0026"]}'""" in printed(["--http-url", "it's <b>&"])
+
+
+@given(st.one_of(st.text(), st.text('{}[]",:source_pod0123456789 \n', max_size=40)))
+def test_any_text_is_filters_or_a_filter_error(text):
+    with suppress(FilterError):
+        assert isinstance(parse_raw_filters(text), list)
