@@ -19,8 +19,8 @@ static __always_inline void emit_exchange(struct exchange_key *key, struct excha
 	record->cgroup_id = key->cgroup_id;
 	record->sent_bytes = exchange->sent_bytes;
 	record->received_bytes = exchange->received_bytes;
-	record->local = key->local;
-	record->remote = key->remote;
+	record->local_addr = key->local;
+	record->remote_addr = key->remote;
 	record->sent_packets = exchange->sent_packets;
 	record->received_packets = exchange->received_packets;
 	record->pid = exchange->process.pid;

@@ -46,8 +46,8 @@ struct record {
 	u64 cgroup_id;
 	u64 sent_bytes;
 	u64 received_bytes;
-	struct address local;
-	struct address remote;
+	struct address local_addr;
+	struct address remote_addr;
 	u32 sent_packets;
 	u32 received_packets;
 	u32 pid;

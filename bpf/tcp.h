@@ -51,13 +51,13 @@ static __always_inline void read_ends(struct record *record, void *sk, void *tcp
 	void *net = GET(void *, sk, OFFSET_sock_net);
 
 	if (GET(u16, sk, OFFSET_sock_family) == AF_INET6) {
-		record->local.half[0] = GET(u64, sk, OFFSET_sock_v6_local);
-		record->local.half[1] = GET(u64, sk, OFFSET_sock_v6_local + 8);
-		record->remote.half[0] = GET(u64, sk, OFFSET_sock_v6_remote);
-		record->remote.half[1] = GET(u64, sk, OFFSET_sock_v6_remote + 8);
+		record->local_addr.half[0] = GET(u64, sk, OFFSET_sock_v6_local);
+		record->local_addr.half[1] = GET(u64, sk, OFFSET_sock_v6_local + 8);
+		record->remote_addr.half[0] = GET(u64, sk, OFFSET_sock_v6_remote);
+		record->remote_addr.half[1] = GET(u64, sk, OFFSET_sock_v6_remote + 8);
 	} else {
-		record->local = mapped(GET(u32, sk, OFFSET_sock_local));
-		record->remote = mapped(GET(u32, sk, OFFSET_sock_remote));
+		record->local_addr = mapped(GET(u32, sk, OFFSET_sock_local));
+		record->remote_addr = mapped(GET(u32, sk, OFFSET_sock_remote));
 	}
 	record->local_port = bpf_ntohs(GET(u16, tcp, OFFSET_inet_local_port)); /* skc_num is already 0 when a socket closes */
 	record->remote_port = bpf_ntohs(GET(u16, sk, OFFSET_sock_remote_port));

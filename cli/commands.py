@@ -7,6 +7,8 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
+from flows.cli.print.escape import escape
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -52,7 +54,7 @@ def _observe(arguments: Sequence[str]) -> int:
     named = choose(arguments, os.environ)
     options = parse_observe(named.arguments, named.env)
     for note in options.notes:
-        print(f"flows: {note}", file=sys.stderr)
+        print(f"flows: {escape(note)}", file=sys.stderr)
     if options.print_raw_filters:
         sys.stdout.write(raw_filters_yaml(options.allow, options.deny))
     elif options.input_file is not None:

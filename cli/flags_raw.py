@@ -24,8 +24,8 @@ def parse_raw_filters(text: str) -> list[FlowFilter]:
         at += len(text[at:]) - len(text[at:].lstrip())
         try:
             value, at = decoder.raw_decode(text, at)
-        except (JSONDecodeError, RecursionError) as error:
-            reason = error.msg if isinstance(error, JSONDecodeError) else "nested too deeply"
+        except (ValueError, RecursionError) as error:
+            reason = error.msg if isinstance(error, JSONDecodeError) else "too long or too deep"
             raise FilterError("filter", text, f"{reason}; {_EXPECTED}") from None
         found.append(_message(value, text))
     return found

@@ -108,8 +108,8 @@ def _usual(env: Mapping[str, str]) -> Iterable[Path]:
 def _parse(text: str, path: Path) -> Mapping[str, Any]:
     try:
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UsageError(printable(f"{path}: not YAML: {' '.join(str(error).split())}")) from None
     except RecursionError:
         raise UsageError(f"{path}: not YAML: nested too deeply") from None
     if content is None:

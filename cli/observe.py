@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from contextlib import AbstractContextManager, aclosing, nullcontext
@@ -52,7 +53,8 @@ def _warn(message: str) -> None:
 
 def _screen(options: ObserveOptions, servers: Sequence[Server]) -> AbstractContextManager[tuple[TextIO, TextIO]]:
     """The streams to write to: standard ones, or for a person who watches, the same with a line of status."""
-    if not (options.selection.follow and options.output.format is Format.COMPACT and sys.stdout.isatty()):
+    watched = options.selection.follow and options.output.format is Format.COMPACT and sys.stdout.isatty()
+    if not watched or os.environ.get("TERM") in {"dumb", "unknown"}:
         return nullcontext((sys.stdout, sys.stderr))
     from flows.cli.live import live  # noqa: PLC0415 - rich takes a while to load
 

@@ -46,19 +46,24 @@ NAMESPACE_FORMATS: Mapping[str, Callable[[Sequence[tuple[str, str]]], str]] = {
 
 def print_status(servers: Sequence[Server], options: ServerOptions, output: str) -> None:
     """Prints health and status of each server. Raises ServerError if one does not answer or is ill."""
-    for server, status in zip(servers, _ask(servers, options, _healthy_status), strict=True):
+    answers, failures = _ask(servers, options, _healthy_status)
+    for server, status in answers:
         if output == "compact":
             print(f"Healthcheck (via {escape(server.address)}): Ok")
         sys.stdout.write(STATUS_FORMATS[output](status))
+    _raise_first(failures)
 
 
 def print_namespaces(servers: Sequence[Server], options: ServerOptions, output: str) -> None:
     """Prints the namespaces of which the servers hold flows, sorted. Raises ServerError."""
     merged = observer_pb2.GetNamespacesResponse()
-    for answer in _ask(servers, options, lambda client: client.namespaces()):
+    answers, failures = _ask(servers, options, lambda client: client.namespaces())
+    for _, answer in answers:
         merged.namespaces.extend(answer.namespaces)
     found = sorted({(each.cluster, each.namespace) for each in merged.namespaces})
-    sys.stdout.write(NAMESPACE_FORMATS[output](found))
+    if answers:
+        sys.stdout.write(NAMESPACE_FORMATS[output](found))
+    _raise_first(failures)
 
 
 async def _healthy_status(client: Client) -> observer_pb2.ServerStatusResponse:
@@ -69,12 +74,26 @@ async def _healthy_status(client: Client) -> observer_pb2.ServerStatusResponse:
 
 def _ask(
     servers: Sequence[Server], options: ServerOptions, question: Callable[[Client], Awaitable[Answer]]
-) -> list[Answer]:
-    """Each server's answer, asked all at once."""
+) -> tuple[list[tuple[Server, Answer]], list[ServerError]]:
+    """The servers' answers, asked all at once, and the failures of those that gave none."""
     from flows.cli.client import connect  # noqa: PLC0415 - gRPC takes a while to load
 
-    async def ask() -> list[Answer]:
-        async with connect(servers, options) as clients:
-            return await asyncio.gather(*(question(client) for client in clients))
+    async def ask_one(client: Client) -> Answer | ServerError:
+        try:
+            return await question(client)
+        except ServerError as error:
+            return error
 
-    return asyncio.run(ask())
+    async def ask() -> list[Answer | ServerError]:
+        async with connect(servers, options) as clients:
+            return await asyncio.gather(*map(ask_one, clients))
+
+    answers = list(zip(servers, asyncio.run(ask()), strict=True))
+    given = [(server, answer) for server, answer in answers if not isinstance(answer, ServerError)]
+    return given, [answer for _, answer in answers if isinstance(answer, ServerError)]
+
+
+def _raise_first(failures: Sequence[ServerError]) -> None:
+    """Those that answered are shown; the exit status and the last line still tell of one that did not."""
+    if failures:
+        raise failures[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import difflib
 import http.client
 import json
 import os
@@ -45,9 +46,7 @@ class Manifest:
     def path(self) -> str:
         """URL path of the collection the object lives in."""
         base = f"/apis/{self.kind.api_version}" if self.kind.group else "/api/v1"
-        inside = (
-            f"/namespaces/{self.body['metadata'].get('namespace', 'default')}" if self.kind.namespaced else ""
-        )
+        inside = f"/namespaces/{self.body['metadata'].get('namespace', 'default')}" if self.kind.namespaced else ""
         return f"{base}{inside}/{self.kind.plural}"
 
     @property
@@ -76,16 +75,13 @@ def parse_manifests(text: str, source: str) -> list[Manifest]:
 
 def _manifest(body: Any, source: str) -> Manifest:
     if not isinstance(body, dict):
-        raise UsageError(
-            f"{source}: expected a mapping with apiVersion, kind and metadata, got {type(body).__name__}"
-        )
+        raise UsageError(f"{source}: expected a mapping with apiVersion, kind and metadata, got {type(body).__name__}")
     version, name = body.get("apiVersion"), body.get("kind")
     kind = BY_TYPE.get((version, name)) if isinstance(version, str) and isinstance(name, str) else None
     if kind is None:
-        known = ", ".join(f"{kind} ({version})" for version, kind in BY_TYPE)
-        raise UsageError(
-            f"{source}: kind {name!r} of apiVersion {version!r} is not served by the demo; served are {known}"
-        )
+        known = [f"{kind} ({version})" for version, kind in BY_TYPE]
+        near = difflib.get_close_matches(f"{name} ({version})", known, 1) or known
+        raise UsageError(f"{source}: {name} ({version}) is not served by the demo; expected {' or '.join(near)}")
     metadata = body.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
         raise UsageError(f"{source}: {name} has no metadata.name")
@@ -142,9 +138,7 @@ class Client:
         elif "client-certificate" in user:
             self.context.load_cert_chain(user["client-certificate"], user["client-key"])
 
-    def request(
-        self, method: str, path: str, body: Json | None = None, kind: str = "application/json"
-    ) -> Json:
+    def request(self, method: str, path: str, body: Json | None = None, kind: str = "application/json") -> Json:
         """One request; ApiError when the server refuses, DemoError when it is not there."""
         host, port = self.address.hostname or "", self.address.port or 443
         connection = http.client.HTTPSConnection(host, port, context=self.context, timeout=TIMEOUT_SECONDS)

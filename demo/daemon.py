@@ -12,7 +12,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
-from flows.demo import layout, readiness, seed
+from flows.demo import layout, readiness
 from flows.demo.api.pki import Pki, write_kubeconfig
 from flows.demo.api.server import RunningServer, start_api
 from flows.demo.api.storage import Storage
@@ -41,19 +41,13 @@ class ControlPlane:
         self.storage = Storage((layout.SERVICE_NET, layout.SERVICE_NET6))
         self.pki = Pki(layout.STATE / "pki")
         self.root = cgroups.root()
-        self.status = Reaction(
-            "status", self.storage, frozenset(readiness.WANTED) | {"pods"}, self.write_status
-        )
+        self.status = Reaction("status", self.storage, frozenset(readiness.WANTED) | {"pods"}, self.write_status)
         self.kubelets = [Kubelet(self._parts(node), self.status.trigger) for node in layout.NODES]
-        self.agents = (
-            [NodeAgent(n, self.root / n.name, self.status.trigger) for n in layout.NODES] if agents else []
-        )
+        self.agents = [NodeAgent(n, self.root / n.name, self.status.trigger) for n in layout.NODES] if agents else []
 
     def _parts(self, node: layout.NodeLayout) -> NodeParts:
         recorder = Recorder(self.storage, node.name)
-        return NodeParts(
-            node, self.storage, AddressPool(node), recorder, self.root / node.name, self.account_files
-        )
+        return NodeParts(node, self.storage, AddressPool(node), recorder, self.root / node.name, self.account_files)
 
     def lay_out(self) -> None:
         """Make the network and the nodes' cgroups."""
@@ -62,14 +56,14 @@ class ControlPlane:
             (self.root / node.name).mkdir(parents=True, exist_ok=True)
 
     async def run(self) -> None:
-        """Serve until cancelled; then stop the agents, so that they detach. The rest is the sweep's."""
-        seed.seed(self.storage)
+        """Serve until cancelled; then the agents detach and the pods end. The rest is the sweep's."""
         api = await self.start_api()
         try:
             async with asyncio.TaskGroup() as group:
                 for part in self.parts():
                     group.create_task(part)
         finally:
+            await asyncio.gather(*(kubelet.stop() for kubelet in self.kubelets))
             await api.close()
 
     def parts(self) -> list[Coroutine[Any, Any, Any]]:
@@ -83,7 +77,9 @@ class ControlPlane:
             Reaction("network policy", self.storage, selected, self.load_policy),
         ]
         runners: list[Kubelet | Reaction | NodeAgent] = [*self.kubelets, *reactions, *self.agents]
-        return [run_controllers(self.storage), *(runner.run() for runner in runners)]
+        api = [(address, layout.API_PORT) for address in (layout.API_ADDRESS, layout.API_ADDRESS6)]
+        control = run_controllers(self.storage, api_addresses=api, ca_pem=self.pki.ca_pem)
+        return [control, *(runner.run() for runner in runners)]
 
     async def start_api(self) -> RunningServer:
         """The API server, on the wire; its sockets belong to the wire's namespace, this process does not."""

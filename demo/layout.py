@@ -106,6 +106,11 @@ NODES = (
 )
 
 
+def agent_log(node: str) -> Path:
+    """Where a node's agent writes what it has to say."""
+    return LOGS / f"agent-{node}.log"
+
+
 def flows_program() -> str:
     """The `flows` command of the environment this process runs in."""
     return os.fspath(Path(sys.executable).with_name("flows"))

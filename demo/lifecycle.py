@@ -49,9 +49,7 @@ def up(*, agents: bool, timeout: float) -> None:
             _say("starting the control plane")
             running.start(agents=agents, lock=lock)
         elif agents != bool((load_status() or {}).get("agents")):
-            raise DemoError(
-                f"the demo is up {'without' if agents else 'with'} agents: flows demo down, then up again"
-            )
+            raise DemoError(f"the demo is up {'without' if agents else 'with'} agents: flows demo down, then up again")
         _wait(deadline, lambda status: None if status else "the API server")
         version = apply_manifests()
         _wait(deadline, lambda status: _not_ready(status, version))
@@ -125,7 +123,13 @@ def _not_ready(status: Json | None, version: int) -> str | None:
         return "the controllers"
     if status["waiting"]:
         return str(status["waiting"][0])
-    return next((f"agent of {a['node']}" for a in status["agents"] if not _listens(a["address"])), None)
+    return next((_absent(agent) for agent in status["agents"] if not _listens(agent["address"])), None)
+
+
+def _absent(agent: Json) -> str:
+    """Names an agent that does not answer, with its last words if it died."""
+    words = f" (it ended: {_last_line(layout.agent_log(agent['node']))})" if agent["restarts"] else ""
+    return f"the agent of {agent['node']}{words}"
 
 
 def _listens(address: str) -> bool:
@@ -149,13 +153,15 @@ def _wait(deadline: float, missing: Callable[[Json | None], str | None]) -> None
                 f"demo up: not ready in time, still waiting for {what}; see flows demo status, {layout.LOGS}"
             )
         if running.control_plane() is None:
-            raise DemoError(f"demo up: the control plane ended: {_last_words()}; full log: {layout.DAEMON_LOG}")
+            raise DemoError(
+                f"demo up: the control plane ended: {_last_line(layout.DAEMON_LOG)} (log: {layout.DAEMON_LOG})"
+            )
         time.sleep(POLL_SECONDS)
 
 
-def _last_words() -> str:
-    """The last line of the control plane's log: a traceback ends with what went wrong."""
-    text = layout.DAEMON_LOG.read_text(errors="replace") if layout.DAEMON_LOG.exists() else ""
+def _last_line(log: Path) -> str:
+    """The last line of a log: a traceback ends with what went wrong."""
+    text = log.read_text(errors="replace") if log.exists() else ""
     lines = [line for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "it wrote no log"
 

@@ -28,6 +28,8 @@ PROGRAM = "flows demo"
 # Options of the commands: argparse leaves it to the top to complain about an unknown one.
 OPTIONS = ("--no-agents", "--timeout", "--output", "--container", "--filename", "--help")
 
+MISSPELT = ("unrecognized arguments", "argument COMMAND: invalid choice")
+
 EXAMPLES = """\
 examples:
   flows demo up                                 make the cluster, then: flows observe -f
@@ -40,7 +42,7 @@ class Parser(argparse.ArgumentParser):
     """argparse that ends with one line, the nearest spelling included."""
 
     def error(self, message: str) -> NoReturn:
-        words = [word.strip("'") for word in message.replace(",", " ").replace(")", " ").split()]
+        words = message.replace("'", " ").replace(":", " ").split() if message.startswith(MISSPELT) else []
         known = [*COMMANDS, *self._option_string_actions, *(OPTIONS if self.prog == PROGRAM else ())]
         given = [word for word in words if word not in known]
         near = next((m for word in given for m in difflib.get_close_matches(word, known, 1, 0.6)), "")
@@ -64,9 +66,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _up_arguments(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--no-agents", action="store_true", help="the cluster alone, no flows agents on its nodes"
-    )
+    sub.add_argument("--no-agents", action="store_true", help="the cluster alone, no flows agents on its nodes")
     sub.add_argument(
         "--timeout",
         type=_seconds,
@@ -146,9 +146,7 @@ def _manifests(files: list[str]) -> list[Manifest]:
         try:
             text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(
-                f"cannot read manifest {name}: {getattr(error, 'strerror', None) or error}"
-            ) from None
+            raise UsageError(f"cannot read manifest {name}: {getattr(error, 'strerror', None) or error}") from None
         found += parse_manifests(text, name)
     return in_order(found)
 
@@ -188,9 +186,7 @@ def _run_arguments(sub: argparse.ArgumentParser) -> None:
 
 
 # Name -> help, its arguments, what it does.
-COMMANDS: dict[
-    str, tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
-] = {
+COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]] = {
     "up": ("make the cluster, or repair what is left of one", _up_arguments, _up),
     "down": ("remove the cluster and every trace of it", _no_arguments, _down),
     "status": ("nodes, pods, agents and addresses", _status_arguments, _status),
@@ -221,9 +217,7 @@ def main(argv: list[str]) -> int:
         sys.stderr.write(f"flows: {error}\n")
         return 2 if isinstance(error, UsageError) else 1
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # whoever read us is gone: nothing more to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us is gone: nothing more to say
         return 141
     except KeyboardInterrupt:
         return 130

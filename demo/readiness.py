@@ -25,14 +25,10 @@ def waiting_for(storage: Storage) -> list[str]:
     for resource, count in WANTED.items():
         for obj in storage.list(resource):
             wanted, ready = count({"status": {}, **obj})
-            seen = (obj.get("status") or {}).get("observedGeneration", 0) >= obj["metadata"].get(
-                "generation", 0
-            )
+            seen = (obj.get("status") or {}).get("observedGeneration", 0) >= obj["metadata"].get("generation", 0)
             if ready < wanted or not seen:
                 found.append(f"{resource[:-1]} {_title(obj)}: {ready} of {wanted} ready")
-    return found + [
-        f"pod {_title(p)}: {_why(p)}" for p in storage.list("pods") if _is_bare(p) and not _settled(p)
-    ]
+    return found + [f"pod {_title(p)}: {_why(p)}" for p in storage.list("pods") if _is_bare(p) and not _settled(p)]
 
 
 def _title(obj: Json) -> str:

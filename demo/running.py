@@ -74,14 +74,10 @@ def start(*, agents: bool, lock: int) -> None:
     try:
         cgroup.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DemoError(
-            f"cannot make the cgroup {cgroup}: {error.strerror}; mount cgroup v2 writable"
-        ) from None
+        raise DemoError(f"cannot make the cgroup {cgroup}: {error.strerror}; mount cgroup v2 writable") from None
     argv = [sys.executable, "-m", "flows.demo.daemon", *([] if agents else ["--no-agents"])]
     spec = layout.STATE / "daemon.spec.json"
-    spec.write_text(
-        json.dumps({"cgroup": os.fspath(cgroup), "argv": argv, "env": dict(os.environ), "close": [lock]})
-    )
+    spec.write_text(json.dumps({"cgroup": os.fspath(cgroup), "argv": argv, "env": dict(os.environ), "close": [lock]}))
     with layout.DAEMON_LOG.open("ab") as log:
         daemon = subprocess.Popen(
             command(spec),

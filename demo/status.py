@@ -39,9 +39,7 @@ def read_status() -> Json:
     if status is None:
         raise DemoError("the demo is not up: start it with: flows demo up")
     if running.control_plane() is None:
-        raise DemoError(
-            f"the demo's control plane died (log: {layout.DAEMON_LOG}): flows demo up makes it anew"
-        )
+        raise DemoError(f"the demo's control plane died (log: {layout.DAEMON_LOG}): flows demo up makes it anew")
     return status
 
 
@@ -69,6 +67,5 @@ def _state(pod: Json) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     return "".join(
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() + "\n"
-        for row in [head, *rows]
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() + "\n" for row in [head, *rows]
     )

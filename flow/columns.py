@@ -12,7 +12,7 @@ A table of n flows gives each column as one of three kinds, always n long and in
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -125,12 +125,12 @@ class Addresses:
         for half in (1, 0):
             if bits[half]:
                 mask &= (halves[:, half] & bits[half]) == wanted[half]
-        if isinstance(network, IPv6Network) and network.prefixlen < 96:
+        if isinstance(network, IPv6Network) and network.prefixlen < 96 and network.supernet_of(_MAPPED):
             mask &= ~self.within(_MAPPED)
         return mask if self.present is None else mask & self.present
 
 
-_MAPPED = ip_network("::ffff:0:0/96")
+_MAPPED = IPv6Network("::ffff:0:0/96")
 
 
 def _as_halves(network: Network) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:

@@ -15,9 +15,8 @@ from flows.agent.enrich.hashindex import HashIndex
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# How long a former owner is remembered: longer than a record waits anywhere, and than a TCP connection whose
-# peer is gone keeps being retransmitted to by default (about 15 minutes, tcp_retries2) would be a waste for
-# one more name.
+# How long a former owner is remembered: much longer than a record waits anywhere; connections that outlive their peer
+# by more (retransmitting for up to 15 minutes, tcp_retries2) are then to nobody.
 REMEMBER_NS: Final = 5 * 60 * 10**9
 # A pod's startTime has whole seconds and another machine's clock.
 CLOCK_SLACK_NS: Final = 2 * 10**9

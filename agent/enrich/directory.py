@@ -22,6 +22,7 @@ from flows.agent.enrich.entities import (
 )
 from flows.agent.enrich.identity import RESERVED_LABELS, pod_identity, pod_labels
 from flows.agent.enrich.kube_records import (
+    API_URL,
     ApiServerRecord,
     Changes,
     NamespaceRecord,
@@ -94,10 +95,10 @@ class Directory:
             return NodeEntity(self.node_name, host=True, api_server=api_server)
         if name:
             return NodeEntity(name, api_server=api_server)
-        if api_server:
-            return API_SERVER
         if address in self._service_at:
             return self._service_at[address]
+        if api_server:
+            return API_SERVER
         uid = self._pod_at.get(address)
         return PodEntity(uid) if uid else None
 
@@ -301,7 +302,8 @@ class Directory:
         effect.everything = True  # apply() keeps the record, and _workload() reads it from there
 
     def _replace_api_server(self, _old: ApiServerRecord | None, _new: ApiServerRecord | None, effect: Effect) -> None:
-        now = {address for one in self._records["endpointslices"].values() for address in one.addresses}
+        slices = [*self._records.get("endpointslices", {}).values(), *self._records.get(API_URL, {}).values()]
+        now = {address for one in slices for address in one.addresses}
         effect.addresses.update(dict.fromkeys(self._api ^ now, 0))
         self._api = now
 

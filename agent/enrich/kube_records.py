@@ -4,9 +4,12 @@ pods.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
+
+# The name of what is no resource: the address in the URL by which the API server is reached.
+API_URL: Final = "api-url"
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -78,7 +81,7 @@ class OwnedRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class ApiServerRecord(msgspec.Struct, frozen=True, gc=False):
-    """An EndpointSlice of the Service default/kubernetes: the API servers' own addresses."""
+    """Addresses of API servers: an EndpointSlice of the Service default/kubernetes, or the URL's (uid API_URL)."""
 
     uid: str
     addresses: tuple[bytes, ...]

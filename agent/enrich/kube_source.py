@@ -13,17 +13,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from flows.agent.enrich.kube_objects import RESOURCES
+from flows.agent.enrich.kube_records import API_URL, ApiServerRecord, Changes
 from flows.agent.enrich.kube_watch import Reflector, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flows.agent.enrich.kube_objects import Resource
-    from flows.agent.enrich.kube_records import Changes, Relisted
+    from flows.agent.enrich.kube_records import Relisted
 
 
 class ClosableTransport(Transport, Protocol):
     """A transport whose blocked calls close() ends."""
+
+    def address(self) -> bytes | None:
+        """The API server's address as its URL has it, 16 bytes; None when the URL has a name."""
 
     def close(self) -> None:
         """End all requests under way; their callers get ApiError."""
@@ -77,6 +81,9 @@ class KubernetesSource:
     def start(self, sink: Callable[[Changes | Relisted], None]) -> None:
         """Begin to list and watch; sink gets the changes, from the watching threads."""
         self._sink = sink
+        address = self._transport.address()
+        if address is not None:
+            sink(Changes(API_URL, (ApiServerRecord(API_URL, (address,)),)))
         for thread in self._threads:
             thread.start()
 

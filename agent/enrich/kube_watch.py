@@ -24,15 +24,13 @@ if TYPE_CHECKING:
     from flows.agent.enrich.kube_wire import Status
 
 PAGE_LIMIT: Final = 500  # client-go's page size; a page of pods is 2 to 5 MB
-WATCH_SECONDS: Final = (
-    240,
-    480,
-)  # the server ends a watch after this long; spread, so that nodes do not return at once
-BACKOFF_SECONDS: Final = (
-    0.2,
-    30.0,
-)  # first and longest pause; doubled at each failure, halved to one and a half by chance
+# The server ends a watch after between these; spread, so that not all nodes come back at once.
+WATCH_SECONDS: Final = (240, 480)
+# First and longest pause; doubled at each failure, and varied by half so that nodes do not come in step.
+BACKOFF_SECONDS: Final = (0.2, 30.0)
 ABSENT_SECONDS: Final = 300.0  # until a resource that the server does not serve (404) is asked for again
+# A watch that was good for this long was a good one; those that fail do so at once, or at the connect timeout.
+LASTED_SECONDS: Final = 6.0
 LINE_LIMIT: Final = 8 << 20  # etcd holds objects of up to 1.5 MB; more than this without a newline is no watch
 GONE: Final = 410
 
@@ -225,7 +223,11 @@ class Reflector:
             if error.code == GONE:
                 raise Expired from error
             raise
-        return took or time.monotonic() - began > 1.0
+        finally:
+            lasted = time.monotonic() - began > LASTED_SECONDS
+            if lasted:  # what failed before this watch says nothing about what ended it
+                self._failures = 0
+        return took or lasted
 
     def _take(self, events: list[Event]) -> None:
         """Hand over the changes of a batch in order; a delete ends a run, so that nothing is told out of

@@ -5,16 +5,18 @@ Bodies are handed on as bytes: the client's model classes cost milliseconds and 
 
 from __future__ import annotations
 
+import ipaddress
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import kubernetes.config
 import urllib3
 from kubernetes.client import Configuration
 from kubernetes.client.rest import RESTClientObject
 
+from flows.agent.enrich.addresses import parse_address
 from flows.agent.enrich.kube_source import KubernetesSource
 from flows.agent.enrich.kube_watch import WATCH_SECONDS, ApiError, error_of
 
@@ -82,6 +84,17 @@ class ClientTransport:
         iterating.
         """
         return self._body(self._get(path, query, accept, WATCH_SECONDS[1] + READ_SECONDS), path)
+
+    def address(self) -> bytes | None:
+        """The API server's address, 16 bytes, if the URL has one: a name is not looked up.
+
+        A loopback address (kind, k3s, a tunnel) is where everything else on this node listens, too: None.
+        """
+        try:
+            address = ipaddress.ip_address(urlsplit(self._configuration.host).hostname or "")
+        except ValueError:
+            return None
+        return None if address.is_loopback else parse_address(str(address))
 
     def close(self) -> None:
         """End all requests under way and refuse new ones."""

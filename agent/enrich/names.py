@@ -72,6 +72,7 @@ class Names:
         self._numbering = Numbering()
         self._lock = threading.Lock()
         self._by_connection = np.zeros(1024, np.uint32)
+        self._pod_of = np.zeros(1024, np.uint32)
         self._paths_of_pod: dict[str, set[str]] = {}
         self._cache: dict[int, Endpoint] = {}
         self._late: deque[LateNames] = deque()
@@ -99,7 +100,7 @@ class Names:
         number = self._numbering.number(entity)
         if fresh:
             self._room_for(number)
-            self._by_connection[number] = 0
+            self._by_connection[number] = self._pod_of[number] = 0
             self.own_address[number] = False
             if isinstance(entity, CgroupEntity):
                 self._note_cgroup(number, entity.path)
@@ -116,14 +117,15 @@ class Names:
         return self._by_connection.take(numbers)
 
     def pods_of(self, numbers: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        """Numbers of the pods (by address) that cgroups belong to, 0 for what is no cgroup of a known pod."""
-        distinct, inverse = np.unique(numbers, return_inverse=True)
-        pods = np.zeros(distinct.size, np.uint32)
-        for i, number in enumerate(distinct.tolist()):
+        """Numbers of the pods, known by address, that cgroups belong to; 0 for what is no cgroup of a known pod."""
+        mapped = self._pod_of.take(numbers)
+        for number in np.unique(numbers[mapped == 0]).tolist():
             entity = self._numbering.entity(number)
             pod = self.directory.pod_of_cgroup(entity.path) if isinstance(entity, CgroupEntity) else None
-            pods[i] = self.number(PodEntity(pod.uid)) if pod is not None else 0
-        return pods.take(inverse)
+            if pod is not None:
+                pod_number = self.number(PodEntity(pod.uid))
+                self._pod_of[number] = pod_number
+        return self._pod_of.take(numbers)
 
     def change(self, changes: Changes | Relisted, now: int, wall: int) -> None:
         """Take what the API says. now: CLOCK_MONOTONIC ns, wall: Unix time ns at the same moment."""
@@ -164,7 +166,8 @@ class Names:
         with self._lock:
             freed = self._numbering.retain(in_use, keep)
             numbers = np.array([number for number, _ in freed], np.uint32)
-            self._by_connection[np.isin(self._by_connection, numbers)] = 0
+            for table in (self._by_connection, self._pod_of):
+                table[np.isin(table, numbers)] = 0
             for number, entity in freed:
                 self._cache.pop(number, None)
                 self._forget(entity)
@@ -214,12 +217,14 @@ class Names:
         connections.
         """
         pod = self.directory.pod_of_cgroup(path)
+        self._pod_of[number] = 0
         self.own_address[number] = number != 0 and pod is not None and not pod.host_network
 
     def _room_for(self, number: int) -> None:
         if number >= self.own_address.size:
             self.own_address = np.concatenate((self.own_address, np.zeros_like(self.own_address)))
             self._by_connection = np.concatenate((self._by_connection, np.zeros_like(self._by_connection)))
+            self._pod_of = np.concatenate((self._pod_of, np.zeros_like(self._pod_of)))
 
     def _forget(self, entity: Entity) -> None:
         """Let go of what was kept for an entity whose number is free now."""

@@ -38,9 +38,10 @@ class Request:
     matches: Filter
     selection: Selection
     mask: FieldMask | None
+    extensions: bool = True  # whether to fill Flow.extensions where no mask says
 
 
-def parse_request(request: observer_pb2.GetFlowsRequest) -> Request:
+def parse_request(request: observer_pb2.GetFlowsRequest, *, extensions: bool = True) -> Request:
     """Check a request. Raises RequestError with what was expected."""
     if request.first and request.follow:
         raise RequestError("first cannot be specified with follow")
@@ -53,7 +54,7 @@ def parse_request(request: observer_pb2.GetFlowsRequest) -> Request:
         matches = compile_filters(request.whitelist, request.blacklist)
     except FilterError as error:
         raise RequestError(str(error)) from error
-    return Request(matches, _selection(request), mask)
+    return Request(matches, _selection(request), mask, extensions)
 
 
 def _selection(request: observer_pb2.GetFlowsRequest) -> Selection:
@@ -162,8 +163,11 @@ class Observer:
             yield self._lost(loss)
         flows = self._decoder.flows(selected.numbers, selected.rows, selected.others, self._enricher.endpoint)
         for flow in flows:
-            shown = _masked(flow, request.mask) if request.mask is not None else flow
-            yield _response(shown)
+            if request.mask is not None:
+                flow = _masked(flow, request.mask)  # noqa: PLW2901 - the same flow, with less in it
+            elif not request.extensions:
+                flow.ClearField("extensions")
+            yield _response(flow)
 
     def overwritten(self, count: int, now_ns: int) -> observer_pb2.GetFlowsResponse:
         """What a follower is told that was too slow for the store."""

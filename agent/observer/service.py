@@ -62,7 +62,7 @@ class ObserverService(observer_pb2_grpc.ObserverServicer):
     ) -> AsyncIterator[observer_pb2.GetFlowsResponse]:
         """Stream flows; see ../reference of Hubble's local_observer for first, follow, number, since and until."""
         try:
-            parsed = parse_request(request)
+            parsed = parse_request(request, extensions=understands_extensions(context))
         except RequestError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         await context.send_initial_metadata((("hubble-server-version", self._version),))
@@ -122,6 +122,15 @@ async def in_turns(
         yield response
         if index % TURN == TURN - 1:
             await asyncio.sleep(0)
+
+
+def understands_extensions(context: grpc.aio.ServicerContext[Any, Any]) -> bool:
+    """False for clients in Go: protojson, with which `hubble -o json` prints, fails on an Any of a type that it was not built with.
+
+    A Go program that knows flows.v1.FlowExtension asks for it with a field mask.
+    """
+    agents = [value for key, value in context.invocation_metadata() or () if key == "user-agent"]
+    return not any(str(agent).startswith("grpc-go/") or " grpc-go/" in str(agent) for agent in agents)
 
 
 class AddressError(Exception):

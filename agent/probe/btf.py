@@ -75,7 +75,7 @@ class Btf:
         """Index blob. Raises BtfError if it is no BTF."""
         try:
             self._index(blob)
-        except (struct.error, IndexError) as error:
+        except (struct.error, ValueError) as error:
             raise BtfError(f"reading BTF: damaged after {len(blob)} bytes ({error})") from error
 
     @classmethod
@@ -103,7 +103,7 @@ class Btf:
             kind, count = info >> 24 & 0x1F, info & 0xFFFF
             position += 12
             self._types.append(Type(name, kind, count, size_or_type, position, bool(info >> 31)))
-            position += FIXED_TAIL.get(kind, 0) + ELEMENT_TAIL.get(kind, 0) * count  # type: ignore[call-overload]
+            position += FIXED_TAIL.get(kind, 0) + ELEMENT_TAIL.get(kind, 0) * count
         self._ids: dict[tuple[bytes, int], int] = {}
         for number, entry in enumerate(self._types):
             if entry.kind in (Kind.STRUCT, Kind.TYPEDEF, Kind.FUNC):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.demo.api import errors, validation
-from flows.demo.api.addresses import ServiceAddresses
 from flows.demo.api.defaults import apply_defaults
-from flows.demo.api.history import Key
 from flows.demo.api.kinds import Kind, kind_of
 from flows.demo.api.services import assign_addresses, assign_node_ports
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flows.demo.api.addresses import ServiceAddresses
+    from flows.demo.api.history import Key
 
 Json = dict[str, Any]
 SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
@@ -20,6 +23,7 @@ SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 MAX_GENERATED_PREFIX = 58
 _SERVER_FIELDS = ("uid", "resourceVersion", "creationTimestamp", "generation", "selfLink")
 _DELETION_FIELDS = ("deletionTimestamp", "deletionGracePeriodSeconds")
+PERMANENT_NAMESPACES = ("default", "kube-public", "kube-system")
 _ORPHAN, _FOREGROUND = "orphan", "foregroundDeletion"
 _PROPAGATION = {"Orphan": _ORPHAN, "Foreground": _FOREGROUND}
 
@@ -99,6 +103,8 @@ def _desired(obj: Json) -> Json:
 def mark_deleted(kind: Kind, obj: Json, options: Json) -> Json | None:
     """The object with its deletion mark, or None when it may go at once. Raises 409 for a failed precondition."""
     metadata = obj["metadata"]
+    if kind.plural == "namespaces" and metadata["name"] in PERMANENT_NAMESPACES:
+        raise errors.forbidden(kind, metadata["name"], "this namespace may not be deleted")
     _check_preconditions(kind, metadata, options.get("preconditions") or {})
     finalizer = _PROPAGATION.get(options.get("propagationPolicy") or "")
     if finalizer and "deletionTimestamp" not in metadata:

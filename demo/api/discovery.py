@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from flows.demo.api.errors import unknown_resource
 from flows.demo.api.kinds import KINDS, REVIEWS, Kind, groups
 
 Json = dict[str, Any]
@@ -25,6 +26,36 @@ VERSION: Json = {
 """The version whose behaviour this stand-in follows."""
 _VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 _SUBRESOURCE_VERBS = ["get", "patch", "update"]
+
+
+def document(path: str, server_address: str) -> Json | None:
+    """What a discovery path answers; None when there is no such path. Raises StatusError 404 inside a known version."""
+    fixed = {"": {"paths": root_paths()}, "api": api_versions(server_address), "apis": api_groups()}
+    if (found := fixed.get(path.strip("/"))) is not None:
+        return found
+    match path.strip("/").split("/"):
+        case ["apis", group]:
+            return api_group(group)
+        case ["api", version, *rest]:
+            return _in_version("", version, rest)
+        case ["apis", group, version, *rest]:
+            return _in_version(group, version, rest)
+    return None
+
+
+def _in_version(group: str, version: str, rest: list[str]) -> Json | None:
+    listed = resource_list(group, version)
+    if listed is not None and rest:
+        raise unknown_resource()
+    return listed
+
+
+def root_paths() -> list[str]:
+    """`GET /`: the paths there are."""
+    versions = [f"/apis/{name}/{version}" for name, version in groups().items()]
+    named = [f"/apis/{name}" for name in groups()]
+    fixed = ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
+    return sorted([*fixed, *versions, *named])
 
 
 def api_versions(server_address: str) -> Json:

@@ -111,10 +111,10 @@ def expired(message: str, continue_token: str = "") -> StatusError:
     return StatusError(410, "Expired", message, metadata={"continue": continue_token} if continue_token else None)
 
 
-def unsupported_media_type(given: str, accepted: Sequence[str]) -> StatusError:
+def unsupported_media_type(accepted: Sequence[str]) -> StatusError:
     """415: the body's content type is not one the verb takes."""
     message = f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
-    return StatusError(415, "UnsupportedMediaType", message if given else message)
+    return StatusError(415, "UnsupportedMediaType", message)
 
 
 def invalid(kind: Kind, name: str, causes: Sequence[Cause]) -> StatusError:

@@ -19,8 +19,8 @@ class Kind:
     subresources: tuple[str, ...] = ()
     generation: bool = False
     """Whether `metadata.generation` counts changes of the desired state."""
-    subdomain: bool = False
-    """Whether names are DNS labels (RFC 1035/1123) instead of DNS subdomains."""
+    label_name: bool = False
+    """Whether names are DNS labels (RFC 1123) instead of DNS subdomains."""
 
     @property
     def api_version(self) -> str:
@@ -52,12 +52,12 @@ KINDS: tuple[Kind, ...] = (
     Kind("configmaps", "ConfigMap", short_names=("cm",)),
     Kind("endpoints", "Endpoints", short_names=("ep",)),
     Kind("events", "Event", short_names=("ev",)),
-    Kind("namespaces", "Namespace", namespaced=False, short_names=("ns",), subresources=_STATUS, subdomain=True),
+    Kind("namespaces", "Namespace", namespaced=False, short_names=("ns",), subresources=_STATUS, label_name=True),
     Kind("nodes", "Node", namespaced=False, short_names=("no",), subresources=_STATUS),
     Kind("pods", "Pod", short_names=("po",), categories=_ALL, subresources=_STATUS, generation=True),
     Kind("secrets", "Secret"),
     Kind("serviceaccounts", "ServiceAccount", short_names=("sa",), subresources=("token",)),
-    Kind("services", "Service", short_names=("svc",), categories=_ALL, subresources=_STATUS, subdomain=True),
+    Kind("services", "Service", short_names=("svc",), categories=_ALL, subresources=_STATUS, label_name=True),
     Kind("daemonsets", "DaemonSet", "apps", "v1", True, ("ds",), _ALL, _STATUS, True),
     Kind("deployments", "Deployment", "apps", "v1", True, ("deploy",), _ALL, _SCALED, True),
     Kind("replicasets", "ReplicaSet", "apps", "v1", True, ("rs",), _ALL, _SCALED, True),

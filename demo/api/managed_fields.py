@@ -102,9 +102,7 @@ def changed_fields(type_name: str, old: Json, new: Json) -> Json:
     fields = fields_of(type_name, new)
     before = fields_of(type_name, old)
     same = [
-        path
-        for path in leaves(fields)
-        if _has(before, path) and _at(type_name, new, path) == _at(type_name, old, path)
+        path for path in leaves(fields) if _has(before, path) and _at(type_name, new, path) == _at(type_name, old, path)
     ]
     for path in same:
         _prune(fields, path)
@@ -154,7 +152,7 @@ def _at(type_name: str, obj: Any, path: tuple[str, ...]) -> Any:
 
 def entry(manager: str, operation: str, api_version: str, fields: Json, subresource: str = "") -> Json:
     """One `managedFields` entry."""
-    made = {"manager": manager, "operation": operation, "apiVersion": api_version, "time": now_text()}
+    made: Json = {"manager": manager, "operation": operation, "apiVersion": api_version, "time": now_text()}
     made |= {"fieldsType": "FieldsV1", "fieldsV1": fields}
     return made | ({"subresource": subresource} if subresource else {})
 
@@ -198,7 +196,7 @@ def apply_patch(type_name: str, live: Json | None, applied: Json, manager: str, 
     others = [item for item in entries if not _is(item, manager, "Apply", "")]
     if live is not None:
         _resolve_conflicts(type_name, live, applied, fields, others, force=force)
-    previous = next((item["fieldsV1"] for item in entries if _is(item, manager, "Apply", "")), {})
+    previous: Json = next((item["fieldsV1"] for item in entries if _is(item, manager, "Apply", "")), {})
     merged = _merge(type_name, live or {}, applied)
     merged["metadata"] = dict(merged["metadata"])
     for path in leaves(difference(previous, fields)):

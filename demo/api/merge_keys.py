@@ -1,7 +1,7 @@
 """Which lists of which types are merged item by item, and by what key.
 
-These are the `patchMergeKey`, `patchStrategy` and `listMapKey` marks of the Kubernetes types served here; lists that are
-not in the table are replaced as a whole.
+These are the `patchMergeKey`, `patchStrategy` and `listMapKey` marks of the Kubernetes types served here; lists not in
+the table are replaced as a whole.
 """
 
 from __future__ import annotations

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flows.demo.api import errors
-from flows.demo.api.history import Key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from flows.demo.api.history import Key
 
 INCONSISTENT = -1
 """Version of a token that goes on with whatever is stored now."""
@@ -45,7 +46,7 @@ def decode_continue(token: str) -> Continue:
     try:
         data = _raw_url_decode(token)
         body = json.loads(data)
-    except (binascii.Error, UnicodeDecodeError, json.JSONDecodeError, _BadBase64, RecursionError) as error:
+    except (binascii.Error, UnicodeDecodeError, json.JSONDecodeError, _Base64Error, RecursionError) as error:
         raise _bad_token(_go_error(token, error)) from error
     if not isinstance(body, dict) or body.get("v") != _TOKEN_VERSION:
         raise _bad_token("server does not recognize this encoded version " + _quoted(body))
@@ -59,14 +60,14 @@ def decode_continue(token: str) -> Continue:
     return Continue(version, start)
 
 
-class _BadBase64(ValueError):
+class _Base64Error(ValueError):
     """Position of the first byte that base64 does not know."""
 
 
 def _raw_url_decode(token: str) -> bytes:
     found = re.search(r"[^A-Za-z0-9_-]", token)
     if found or len(token) % 4 == 1:
-        raise _BadBase64(found.start() if found else len(token) - 1)
+        raise _Base64Error(found.start() if found else len(token) - 1)
     return base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
 
 
@@ -80,7 +81,7 @@ def _quoted(value: object) -> str:
 
 def _go_error(token: str, error: Exception) -> str:
     """What Go's decoders say of the same bytes."""
-    if isinstance(error, _BadBase64):
+    if isinstance(error, _Base64Error):
         return f"illegal base64 data at input byte {error.args[0]}"
     data = _raw_url_decode(token)
     text = data.decode("latin-1")

@@ -13,16 +13,18 @@ import os
 import ssl
 import time
 import uuid
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 Json = dict[str, Any]
 ISSUER = "https://kubernetes.default.svc"
@@ -115,9 +117,7 @@ class Pki:
         context.set_alpn_protocols(["http/1.1"])
         return context
 
-    def service_account_token(
-        self, namespace: str, name: str, uid: str, lifetime_seconds: int = TOKEN_SECONDS
-    ) -> str:
+    def service_account_token(self, namespace: str, name: str, uid: str, lifetime_seconds: int = TOKEN_SECONDS) -> str:
         """A bearer token of a ServiceAccount."""
         now = int(time.time())
         account = {"namespace": namespace, "serviceaccount": {"name": name, "uid": uid}}
@@ -171,9 +171,7 @@ def write_kubeconfig(
     return write_private(path, json.dumps(config, indent=2).encode() + b"\n")
 
 
-def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
-) -> x509.CertificateBuilder:
+def _certificate(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
     # An hour back: clocks of containers and their host may differ.
     start = datetime.now(UTC) - timedelta(hours=1)
     builder = x509.CertificateBuilder(subject_name=subject, issuer_name=issuer, public_key=key)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.demo.api import errors, managed_fields, patches, schema
-from flows.demo.api.history import Key
-from flows.demo.api.kinds import Kind
 from flows.demo.api.paging import Continue, key_text, list_options
 from flows.demo.api.selectors import object_selector, parse_fields, parse_labels
-from flows.demo.api.storage import Storage, Track
 from flows.demo.api.targets import Target, is_true
+
+if TYPE_CHECKING:
+    from flows.demo.api.history import Key
+    from flows.demo.api.kinds import Kind
+    from flows.demo.api.storage import Storage, Track
 
 Json = dict[str, Any]
 Query = Mapping[str, str]
@@ -126,7 +128,7 @@ def checked(target: Target, obj: Any, strict: bool) -> tuple[Json, list[str]]:
     decoded = schema.decode(kind.kind, kind.version, obj)
     if decoded.unknown and strict:
         raise schema.strict_error(kind.kind, kind.version, decoded.unknown)
-    made = {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": {}} | decoded.object
+    made: Json = {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": {}} | decoded.object
     _check_place(target, made["metadata"])
     return made, decoded.unknown
 
@@ -136,9 +138,7 @@ def _check_place(target: Target, metadata: Json) -> None:
         message = "the namespace of the provided object does not match the namespace sent on the request"
         raise errors.bad_request(message)
     if target.name and metadata.setdefault("name", target.name) != target.name:
-        message = (
-            f"the name of the object ({metadata['name']}) does not match the name on the URL ({target.name})"
-        )
+        message = f"the name of the object ({metadata['name']}) does not match the name on the URL ({target.name})"
         raise errors.bad_request(message)
 
 
@@ -169,15 +169,13 @@ def replace(storage: Storage, target: Target, obj: Json, write: Write) -> Json:
     return store(plural, obj, dry_run=write.dry_run, track=track)
 
 
-def patch(
-    storage: Storage, target: Target, body: Any, media_type: str, write: Write
-) -> tuple[Json, bool, list[str]]:
+def patch(storage: Storage, target: Target, body: Any, media_type: str, write: Write) -> tuple[Json, bool, list[str]]:
     """PATCH: (object, created, unknown fields)."""
     if media_type == APPLY:
         return _apply(storage, target, body, write)
     old = existing(storage, target)
     if target.subresource == "scale":
-        merged = _patched("Scale", scale_of(target.kind, old), body, media_type)
+        merged = _patched("Scale", scale_of(old), body, media_type)
         scale = schema.decode("Scale", "v1", merged).object
         return _rescale(storage, target, scale, write), False, []
     merged = _patched(target.kind.kind, old, body, media_type)
@@ -211,7 +209,7 @@ def _apply(storage: Storage, target: Target, body: Any, write: Write) -> tuple[J
 # Scale
 
 
-def scale_of(kind: Kind, obj: Json) -> Json:
+def scale_of(obj: Json) -> Json:
     """The `autoscaling/v1` Scale of a workload."""
     metadata = obj["metadata"]
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
@@ -236,7 +234,7 @@ def _rescale(storage: Storage, target: Target, scale: Json, write: Write) -> Jso
     changed = {**old, "metadata": metadata, "spec": spec}
     track = _tracker(target.kind, write)
     stored = storage.update(target.kind.plural, changed, dry_run=write.dry_run, track=track)
-    return scale_of(target.kind, stored)
+    return scale_of(stored)
 
 
 # Deleting

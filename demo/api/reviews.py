@@ -60,7 +60,8 @@ def _access_status(kind: Kind, spec: Json, user: User, storage: Storage) -> Json
     if (resource is None) == (path is None):
         text = "Required value: exactly one of nonResourceAttributes or resourceAttributes must be specified"
         raise _wrong(kind, "spec.resourceAttributes", text)
-    if path is not None:
+    if resource is None:
+        assert path is not None
         act = Attributes(path.get("verb", ""), path=path.get("path", ""))
     else:
         fields = ("verb", "group", "resource", "subresource", "namespace", "name")

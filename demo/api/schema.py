@@ -71,9 +71,7 @@ def decode(kind: str, version: str, obj: object) -> Decoded:
 def strict_error(kind: str, version: str, unknown: list[str]) -> Exception:
     """400 for `fieldValidation=Strict` and unknown fields."""
     listed = ", ".join(f'unknown field "{path}"' for path in unknown)
-    return bad_request(
-        f'{kind} in version "{version}" cannot be handled as a {kind}: strict decoding error: {listed}'
-    )
+    return bad_request(f'{kind} in version "{version}" cannot be handled as a {kind}: strict decoding error: {listed}')
 
 
 def _struct(type_name: str, path: str, value: object, unknown: list[str]) -> Json:
@@ -128,9 +126,7 @@ def _expect(python_type: type, text: str, owner: str, path: str, value: object) 
 
 def _mismatch(text: str, owner: str, path: str, value: object) -> _Mismatch:
     wanted = _GO_TYPES.get(text, text.replace("{}", "map[string]"))
-    return _Mismatch(
-        f"json: cannot unmarshal {_go_kind(value)} into Go struct field {owner}.{path} of type {wanted}"
-    )
+    return _Mismatch(f"json: cannot unmarshal {_go_kind(value)} into Go struct field {owner}.{path} of type {wanted}")
 
 
 def _go_kind(value: object) -> str:

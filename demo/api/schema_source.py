@@ -14,7 +14,15 @@ from kubernetes import client
 
 from flows.demo.api.kinds import KINDS, REVIEWS
 
-SCALARS = {"str": "string", "int": "integer", "bool": "boolean", "float": "number", "object": "any", "datetime": "time", "bytes": "string"}
+SCALARS = {
+    "str": "string",
+    "int": "integer",
+    "bool": "boolean",
+    "float": "number",
+    "object": "any",
+    "datetime": "time",
+    "bytes": "string",
+}
 OWN_NAMES = {"Event": "CoreV1Event"}
 """Kinds whose model is not called `V1<Kind>`."""
 PREFIXES = ("CoreV1", "DiscoveryV1", "RbacV1", "AuthenticationV1", "FlowcontrolV1", "V1")
@@ -28,7 +36,11 @@ def short_name(model: str) -> str:
     if model.startswith("V1"):
         return model[2:]
     group = next((prefix for prefix in PREFIXES if model.startswith(prefix)), "")
-    return model if not group else ("" if group == "CoreV1" and model == "CoreV1Event" else group[:-2]) + model[len(group) :]
+    return (
+        model
+        if not group
+        else ("" if group == "CoreV1" and model == "CoreV1Event" else group[:-2]) + model[len(group) :]
+    )
 
 
 def type_text(openapi_type: str, wanted: list[str]) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.demo.api.errors import bad_request
-from flows.demo.api.kinds import Kind
+
+if TYPE_CHECKING:
+    from flows.demo.api.kinds import Kind
 
 Json = dict[str, Any]
 Predicate = Callable[[Json], bool]
@@ -67,7 +69,9 @@ def _requirement(part: str, text: str) -> Requirement:
         return Requirement(found[1], found[2], frozenset({found[3]}))
     if found := _EXISTS.fullmatch(part):
         return Requirement(found[2], "absent" if found[1] else "exists")
-    raise bad_request(f"unable to parse requirement: found {_go_quote(part.strip())} in label selector {_go_quote(text)}")
+    raise bad_request(
+        f"unable to parse requirement: found {_go_quote(part.strip())} in label selector {_go_quote(text)}"
+    )
 
 
 def _go_quote(text: str) -> str:

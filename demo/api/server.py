@@ -7,7 +7,7 @@ import ipaddress
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -20,14 +20,16 @@ from flows.demo.api.errors import (
     internal,
     method_not_allowed,
     not_acceptable,
-    unknown_resource,
     unsupported_media_type,
 )
 from flows.demo.api.kinds import REVIEWS
+from flows.demo.api.managed_fields import entry, fields_of
 from flows.demo.api.pki import TOKEN_SECONDS, Pki
-from flows.demo.api.storage import Storage
 from flows.demo.api.targets import Target, is_true, parse_target
 from flows.demo.api.watching import BOOKMARK_SECONDS, Watch, watch_options
+
+if TYPE_CHECKING:
+    from flows.demo.api.storage import Storage
 
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -97,26 +99,8 @@ class Api:
             return wire.json_response(request, discovery.VERSION, pretty=True)
         if path.startswith("/openapi/"):
             return _openapi(request)
-        found = self._discovery(request)
+        found = discovery.document(path, request.host)
         return wire.page_not_found() if found is None else wire.json_response(request, found)
-
-    def _discovery(self, request: web.Request) -> Json | None:
-        match request.path.strip("/").split("/"):
-            case [""]:
-                return {"paths": _root_paths()}
-            case ["api"]:
-                return discovery.api_versions(request.host)
-            case ["apis"]:
-                return discovery.api_groups()
-            case ["api", version]:
-                return discovery.resource_list("", version)
-            case ["apis", group]:
-                return discovery.api_group(group)
-            case ["apis", group, version]:
-                return discovery.resource_list(group, version)
-            case ["api" | "apis", *parts] if _known_version(request.path, parts):
-                raise unknown_resource()
-        return None
 
     # Reviews
 
@@ -139,6 +123,9 @@ class Api:
             return await self._watch(request, target)
         if target.verb in {"get", "list"}:
             return self._read(request, target)
+        return await self._write(request, target)
+
+    async def _write(self, request: web.Request, target: Target) -> web.StreamResponse:
         write = resources.write_options(request.query, request.headers.get("User-Agent", ""))
         if target.kind.namespaced and not target.namespace:
             raise method_not_allowed()
@@ -159,22 +146,19 @@ class Api:
             return wire.json_response(request, render(objects, metadata, True))
         obj = resources.existing(self.storage, target)
         if target.subresource == "scale":
-            return wire.json_response(request, resources.scale_of(target.kind, obj))
+            return wire.json_response(request, resources.scale_of(obj))
         return wire.json_response(request, render([obj], None, True))
 
-    async def _create(
-        self, request: web.Request, target: Target, write: resources.Write
-    ) -> web.StreamResponse:
+    async def _create(self, request: web.Request, target: Target, write: resources.Write) -> web.StreamResponse:
         obj, unknown = resources.checked(target, await _body(request), write.strict)
         stored = resources.create(self.storage, target, obj, write)
         return _written(request, target, stored, 201, unknown)
 
-    async def _update(
-        self, request: web.Request, target: Target, write: resources.Write
-    ) -> web.StreamResponse:
+    async def _update(self, request: web.Request, target: Target, write: resources.Write) -> web.StreamResponse:
         body = await _body(request)
         if target.subresource == "scale":
-            obj, unknown = schema.decode("Scale", "v1", body).object, []
+            scale = schema.decode("Scale", "v1", body)
+            obj, unknown = scale.object, scale.unknown
         else:
             obj, unknown = resources.checked(target, body, write.strict)
         stored = resources.replace(self.storage, target, obj, write)
@@ -182,7 +166,7 @@ class Api:
 
     async def _patch(self, request: web.Request, target: Target, write: resources.Write) -> web.StreamResponse:
         if request.content_type not in resources.PATCH_TYPES:
-            raise unsupported_media_type(request.content_type, resources.PATCH_TYPES)
+            raise unsupported_media_type(resources.PATCH_TYPES)
         body = wire.parse_body(await request.read(), request.content_type)
         stored, created, unknown = resources.patch(self.storage, target, body, request.content_type, write)
         return _written(request, target, stored, 201 if created else 200, unknown)
@@ -246,8 +230,8 @@ def _plain(objects: list[Json], _metadata: Json | None, _headings: bool) -> Json
 def _renderer(request: web.Request, target: Target) -> Renderer:
     """How to show objects, by the first media type in `Accept` that can be produced. Raises StatusError 406."""
     include = request.query.get("includeObject", "Metadata")
-    for entry in request.headers.get("Accept", "*/*").split(","):
-        media_type, *parameters = [part.strip() for part in entry.split(";")]
+    for accepted in request.headers.get("Accept", "*/*").split(","):
+        media_type, *parameters = [part.strip() for part in accepted.split(";")]
         if media_type not in {wire.JSON, "*/*", "application/*"}:
             continue
         options = dict(part.partition("=")[::2] for part in parameters)
@@ -289,7 +273,7 @@ def _partials(objects: list[Json], metadata: Json | None, _headings: bool) -> Js
 async def _body(request: web.Request) -> Any:
     accepted = (wire.JSON, "application/yaml")
     if request.content_type not in {*accepted, "application/octet-stream"}:
-        raise unsupported_media_type(request.content_type, accepted)
+        raise unsupported_media_type(accepted)
     return wire.parse_body(await request.read(), request.content_type)
 
 
@@ -304,8 +288,6 @@ def _written(request: web.Request, target: Target, obj: Json, code: int, unknown
 
 
 def _note_writer(target: Target, answer: Json, manager: str) -> None:
-    from flows.demo.api.managed_fields import entry, fields_of
-
     spec = {"spec": answer["spec"]} if "spec" in answer else {}
     if spec:
         fields = fields_of(target.kind.kind, spec)
@@ -329,19 +311,6 @@ def _openapi(request: web.Request) -> web.Response:
     elif parts[:3] == ["openapi", "v3", "apis"] and len(parts) == 5:
         document = openapi.v3(parts[3], parts[4])
     return wire.page_not_found() if document is None else wire.json_response(request, document)
-
-
-def _root_paths() -> list[str]:
-    versions = [f"/apis/{entry['name']}/{entry['versions'][0]['version']}" for entry in discovery.api_groups()["groups"]]
-    groups = [path.rpartition("/")[0] for path in versions]
-    fixed = ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
-    return sorted([*fixed, *versions, *groups])
-
-
-def _known_version(path: str, parts: list[str]) -> bool:
-    if path.startswith("/api/"):
-        return discovery.resource_list("", parts[0]) is not None
-    return len(parts) > 1 and discovery.resource_list(parts[0], parts[1]) is not None
 
 
 # Listening

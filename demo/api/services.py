@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flows.demo.api.addresses import ServiceAddresses
-from flows.demo.api.errors import Cause
+if TYPE_CHECKING:
+    from flows.demo.api.addresses import ServiceAddresses
+    from flows.demo.api.errors import Cause
 
 Json = dict[str, Any]
 NODE_PORTS = range(30000, 32768)
+_NODE_PORT_RANGE = f"The range of valid ports is {NODE_PORTS[0]}-{NODE_PORTS[-1]}"
 
 
 def assign_addresses(service: Json, addresses: ServiceAddresses, old: Json | None) -> list[Cause]:
@@ -119,7 +121,7 @@ def assign_node_ports(service: Json, addresses: ServiceAddresses, old: Json | No
         number = port.get("nodePort") or before.get((port.get("port"), port.get("protocol")))
         number = number or next((free for free in NODE_PORTS if free not in taken), 0)
         if number not in NODE_PORTS:
-            text = f"Invalid value: {number}: provided port is not in the valid range. The range of valid ports is 30000-32767"
+            text = f"Invalid value: {number}: provided port is not in the valid range. {_NODE_PORT_RANGE}"
             return [(f"spec.ports[{position}].nodePort", "FieldValueInvalid", text)]
         if number in taken:
             text = f"Invalid value: {number}: provided port is already allocated"

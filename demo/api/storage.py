@@ -35,9 +35,7 @@ class Storage:
     taken or a stale `metadata.resourceVersion`, 422 for an object that breaks a rule, 403 in a terminating namespace.
     """
 
-    def __init__(
-        self, service_cidrs: tuple[str, ...] = SERVICE_CIDRS, *, history_capacity: int = CAPACITY
-    ) -> None:
+    def __init__(self, service_cidrs: tuple[str, ...] = SERVICE_CIDRS, *, history_capacity: int = CAPACITY) -> None:
         self.version = 1
         self.history = History(history_capacity)
         self.addresses = ServiceAddresses(service_cidrs)
@@ -65,9 +63,7 @@ class Storage:
 
     # Writing
 
-    def create(
-        self, resource: str, obj: Json, *, dry_run: bool = False, track: Track | None = None
-    ) -> Json:
+    def create(self, resource: str, obj: Json, *, dry_run: bool = False, track: Track | None = None) -> Json:
         """Store a new object: name from `generateName`, defaults, addresses, uid, version. Returns what is stored.
 
         `track(fresh, old)` may note in `fresh` who wrote it, once it is complete.
@@ -86,17 +82,13 @@ class Storage:
         self.addresses.claim(fresh)
         return self._commit(kind, "ADDED", fresh, None)
 
-    def update(
-        self, resource: str, obj: Json, *, dry_run: bool = False, track: Track | None = None
-    ) -> Json:
+    def update(self, resource: str, obj: Json, *, dry_run: bool = False, track: Track | None = None) -> Json:
         """Replace an object's desired state; `status` stays when it has its own subresource."""
         kind, old = self._current(resource, obj)
         fresh = admission.admit_update(kind, copy.deepcopy(obj), old, self.addresses)
         return self._replace(kind, fresh, old, dry_run=dry_run, track=track)
 
-    def update_status(
-        self, resource: str, obj: Json, *, dry_run: bool = False, track: Track | None = None
-    ) -> Json:
+    def update_status(self, resource: str, obj: Json, *, dry_run: bool = False, track: Track | None = None) -> Json:
         """Replace an object's `status`; all else in `obj` but its name and version is ignored."""
         kind, old = self._current(resource, obj)
         fresh = copy.deepcopy(old)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.demo.api.clock import parse_time
-from flows.demo.api.kinds import Kind
+
+if TYPE_CHECKING:
+    from flows.demo.api.kinds import Kind
 
 Json = dict[str, Any]
 Cell = Callable[[Json], Any]
@@ -42,24 +44,26 @@ def human_duration(seconds: float) -> str:
     if total < -1:
         return "<invalid>"
     total = max(0, total)
-    minutes, hours, days = total // 60, total // 3600, total // 86400
-    if total < 120:
-        return f"{total}s"
-    if minutes < 10:
-        return f"{minutes}m" + (f"{total % 60}s" if total % 60 else "")
-    if hours < 3:
-        return f"{minutes}m"
-    if hours < 8:
-        return f"{hours}h" + (f"{minutes % 60}m" if minutes % 60 else "")
-    if days < 2:
-        return f"{hours}h"
-    if days < 8:
-        return f"{days}d" + (f"{hours % 24}h" if hours % 24 else "")
-    if days < 365 * 2:
-        return f"{days}d"
-    years = days // 365
-    rest = days % 365
-    return f"{years}y" + (f"{rest}d" if rest and years < 8 else "")
+    for below, unit, letter, smaller, small_letter in _DURATIONS:
+        if total < below:
+            rest = total % unit // smaller if smaller else 0
+            return f"{total // unit}{letter}" + (f"{rest}{small_letter}" if rest else "")
+    return f"{total // _YEAR}y"
+
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_YEAR = 365 * _DAY
+_DURATIONS = (
+    (2 * _MINUTE, 1, "s", 0, ""),
+    (10 * _MINUTE, _MINUTE, "m", 1, "s"),
+    (3 * _HOUR, _MINUTE, "m", 0, ""),
+    (8 * _HOUR, _HOUR, "h", _MINUTE, "m"),
+    (2 * _DAY, _HOUR, "h", 0, ""),
+    (8 * _DAY, _DAY, "d", _HOUR, "h"),
+    (2 * _YEAR, _DAY, "d", 0, ""),
+    (8 * _YEAR, _YEAR, "y", _DAY, "d"),
+)
+"""(seconds below which a row holds, its unit, its letter, the smaller unit or 0, its letter)."""
 
 
 def _at(path: str, empty: Any = NONE) -> Cell:
@@ -105,9 +109,7 @@ def _selector(path: str) -> Column:
 
 def _containers(path: str = "spec.template.spec") -> list[Column]:
     def joined(field: str) -> Cell:
-        return lambda obj: ",".join(
-            str(item.get(field, "")) for item in (_at(path, {})(obj).get("containers") or ())
-        )
+        return lambda obj: ",".join(str(item.get(field, "")) for item in (_at(path, {})(obj).get("containers") or ()))
 
     return [Column("Containers", joined("name"), wide=True), Column("Images", joined("image"), wide=True)]
 
@@ -257,8 +259,8 @@ def _external_ip(service: Json) -> str:
     if spec["type"] == "ExternalName":
         return str(spec.get("externalName", NONE))
     listed = list(spec.get("externalIPs") or ())
-    for entry in service.get("status", {}).get("loadBalancer", {}).get("ingress") or ():
-        listed.append(entry.get("ip") or entry.get("hostname"))
+    ingress = service.get("status", {}).get("loadBalancer", {}).get("ingress") or ()
+    listed += [entry.get("ip") or entry.get("hostname") for entry in ingress]
     return ",".join(listed) or ("<pending>" if spec["type"] == "LoadBalancer" else NONE)
 
 

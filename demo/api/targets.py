@@ -26,9 +26,7 @@ class Target:
         """What RBAC is asked."""
         # A namespace is, for RBAC, inside itself (`RequestInfo` of the real server).
         namespace = self.name if self.kind.plural == "namespaces" else self.namespace
-        return Attributes(
-            self.verb, self.kind.group, self.kind.plural, self.subresource, namespace, self.name
-        )
+        return Attributes(self.verb, self.kind.group, self.kind.plural, self.subresource, namespace, self.name)
 
 
 def is_true(text: str | None) -> bool:
@@ -51,7 +49,7 @@ def parse_target(method: str, path: str, *, watch: bool) -> Target | None:
     kind = find(group, version, rest[0])
     if kind is None or len(rest) > 3 or (namespace and not kind.namespaced) or "" in rest:
         return None
-    name, subresource = (rest + ["", ""])[1:3]
+    name, subresource = ([*rest, "", ""])[1:3]
     if subresource and subresource not in kind.subresources:
         return None
     return Target(kind, _verb(method, name, watch=watch), namespace, name, subresource)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flows.demo.api.errors import Cause
-from flows.demo.api.kinds import Kind
+from flows.demo.api.cron import parse_schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from flows.demo.api.errors import Cause
+    from flows.demo.api.kinds import Kind
 
 Json = dict[str, Any]
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
 _SUBDOMAIN_TEXT = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
     "end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
@@ -117,19 +122,8 @@ def _metadata(kind: Kind, metadata: Json) -> Iterator[Cause]:
     name = metadata.get("name", "")
     if not name:
         yield _required("metadata.name", "name or generateName is required")
-    elif kind.group == "rbac.authorization.k8s.io":
-        if name in {".", ".."} or "/" in name or "%" in name:
-            yield _invalid("metadata.name", name, "may not contain '/' or '%', and may not be '.' or '..'")
-    elif kind.subdomain:
-        if not re.fullmatch(_LABEL, name):
-            yield _invalid("metadata.name", name, _LABEL_TEXT)
-        if len(name) > 63:
-            yield _invalid("metadata.name", name, "must be no more than 63 characters")
     else:
-        if not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", name):
-            yield _invalid("metadata.name", name, _SUBDOMAIN_TEXT)
-        if len(name) > 253:
-            yield _invalid("metadata.name", name, "must be no more than 253 characters")
+        yield from _name_causes(kind, name)
     yield from label_causes("metadata.labels", metadata.get("labels") or {})
     for key in metadata.get("annotations") or {}:
         yield from _key_causes("metadata.annotations", key)
@@ -137,6 +131,18 @@ def _metadata(kind: Kind, metadata: Json) -> Iterator[Cause]:
         for field in ("apiVersion", "kind", "name", "uid"):
             if not owner.get(field):
                 yield _required(f"metadata.ownerReferences[{position}].{field}", "must not be empty")
+
+
+def _name_causes(kind: Kind, name: str) -> Iterator[Cause]:
+    if kind.group == "rbac.authorization.k8s.io":
+        if name in {".", ".."} or "/" in name or "%" in name:
+            yield _invalid("metadata.name", name, "may not contain '/' or '%', and may not be '.' or '..'")
+        return
+    pattern, text, longest = (_LABEL, _LABEL_TEXT, 63) if kind.label_name else (_SUBDOMAIN, _SUBDOMAIN_TEXT, 253)
+    if not re.fullmatch(pattern, name):
+        yield _invalid("metadata.name", name, text)
+    if len(name) > longest:
+        yield _invalid("metadata.name", name, f"must be no more than {longest} characters")
 
 
 def label_causes(path: str, labels: Json) -> Iterator[Cause]:
@@ -155,7 +161,7 @@ def _key_causes(path: str, key: str) -> Iterator[Cause]:
         yield _invalid(path, key, "name part must be no more than 63 characters")
     elif not _QUALIFIED.fullmatch(name):
         yield _invalid(path, key, _QUALIFIED_TEXT)
-    if prefix and not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", prefix.lower()):
+    if prefix and not re.fullmatch(_SUBDOMAIN, prefix.lower()):
         yield _invalid(path, key, "prefix part " + _SUBDOMAIN_TEXT)
 
 
@@ -240,9 +246,11 @@ def _cron_job(_obj: Json, spec: Json) -> Iterator[Cause]:
     schedule = spec.get("schedule", "")
     if not schedule:
         yield _required("spec.schedule")
-    elif len(schedule.split()) != 5 and not schedule.startswith("@"):
-        fields = f"expected exactly 5 fields, found {len(schedule.split())}: [{schedule}]"
-        yield _invalid("spec.schedule", schedule, fields)
+    else:
+        try:
+            parse_schedule(schedule)
+        except ValueError as error:
+            yield _invalid("spec.schedule", schedule, str(error))
     yield from _job({}, spec["jobTemplate"]["spec"], "spec.jobTemplate.spec")
 
 
@@ -268,7 +276,9 @@ def _service(_obj: Json, spec: Json) -> Iterator[Cause]:
     yield from label_causes("spec.selector", spec.get("selector") or {})
     for position, text in enumerate(spec.get("clusterIPs") or ()):
         if text != "None" and not _is_address(text):
-            yield _invalid(f"spec.clusterIPs[{position}]", text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
+            yield _invalid(
+                f"spec.clusterIPs[{position}]", text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+            )
 
 
 def _target_port(path: str, target: object) -> Iterator[Cause]:

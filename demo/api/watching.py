@@ -6,14 +6,16 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.demo.api import errors
-from flows.demo.api.history import Change
-from flows.demo.api.kinds import Kind
 from flows.demo.api.paging import parse_int, parse_version
-from flows.demo.api.storage import Storage
 from flows.demo.api.targets import is_true
+
+if TYPE_CHECKING:
+    from flows.demo.api.history import Change
+    from flows.demo.api.kinds import Kind
+    from flows.demo.api.storage import Storage
 
 Json = dict[str, Any]
 Predicate = Callable[[Json], bool]

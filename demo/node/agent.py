@@ -37,6 +37,7 @@ def command(node: layout.NodeLayout, cgroup: Path) -> list[str]:
         *("--listen", f"{node.address}:{layout.AGENT_PORT}"),
         *("--listen", node.agent_socket),
         *("--kubeconfig", os.fspath(layout.KUBECONFIG)),
+        "--allow-unauthenticated",  # the wire is inside this machine, and its nodes are root's
     ]
 
 
@@ -70,10 +71,7 @@ class NodeAgent:
             "argv": command(self.node, self.cgroup),
             "env": dict(os.environ),
         }
-        spec_path, output = (
-            layout.STATE / f"{self.node.name}.agent.json",
-            layout.LOGS / f"agent-{self.node.name}.log",
-        )
+        spec_path, output = layout.STATE / f"{self.node.name}.agent.json", layout.agent_log(self.node.name)
         try:
             self.process = await process.start(spec, spec_path, output)
         except process.StartError as error:

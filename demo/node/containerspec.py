@@ -28,9 +28,7 @@ def resolve(spec: Json, ctx: PodContext, made: dict[str, Path], base: Path) -> J
     what the API does not have (yet).
     """
     env = podspec.environment(spec, ctx)
-    command, args = (
-        [podspec.expand(word, env) for word in spec.get(key) or []] for key in ("command", "args")
-    )
+    command, args = ([podspec.expand(word, env) for word in spec.get(key) or []] for key in ("command", "args"))
     argv = image.command_line(spec["image"], command, args)
     if argv is None:
         known = ", ".join(image.TABLE)

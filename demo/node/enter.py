@@ -40,14 +40,10 @@ def check(what: str, result: int) -> None:
         raise OSError(code, f"{what}: {os.strerror(code)}")
 
 
-def mount(
-    source: str | None, target: str, kind: str | None = None, flags: int = 0, options: str | None = None
-) -> None:
+def mount(source: str | None, target: str, kind: str | None = None, flags: int = 0, options: str | None = None) -> None:
     """mount(2) on text arguments."""
     encoded = [os.fsencode(text) if text is not None else None for text in (source, target, kind, options)]
-    check(
-        f"mount {target}", libc.mount(encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3])
-    )
+    check(f"mount {target}", libc.mount(encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3]))
 
 
 def join(path: str, kind: int) -> None:
@@ -68,9 +64,7 @@ def attach(pid: int) -> None:
         os.close(fd)
 
 
-def build_root(
-    base: str, files: dict[str, str], mounts: list[tuple[str, str, bool]], tmpfs: list[str]
-) -> None:
+def build_root(base: str, files: dict[str, str], mounts: list[tuple[str, str, bool]], tmpfs: list[str]) -> None:
     """Make an overlay of the machine's files plus our own the root of a new mount namespace.
 
     The changes live in a tmpfs on `base`: an overlay refuses layers that contain each other, and so they
@@ -189,9 +183,7 @@ def main() -> None:
     error_fd = spec.get("error_fd")
     for fd in [error_fd, *spec.get("close", [])]:
         if fd is not None:
-            os.set_inheritable(
-                fd, False
-            )  # a successful exec closes it: that is how the one who waits learns of it
+            os.set_inheritable(fd, False)  # a successful exec closes it: that is how the one who waits learns of it
     try:
         enter(spec)
         start(spec)

@@ -69,9 +69,7 @@ def node_object(node: NodeLayout) -> Json:
                 "kernelVersion": platform.release(),
                 "osImage": "flows demo",
                 "operatingSystem": "linux",
-                "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(
-                    platform.machine(), platform.machine()
-                ),
+                "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
                 "containerRuntimeVersion": f"{node.runtime}://{version}",
             },
         },
@@ -101,6 +99,14 @@ class Kubelet:
                 self._bound_logs()
         finally:
             unsubscribe()
+
+    async def stop(self) -> None:
+        """Kill every container, for the end of the whole cluster; namespaces and cgroups are the sweep's."""
+        for life in self._lives.values():
+            life.cancel()
+        await asyncio.gather(*self._lives.values(), *self._ends.values(), return_exceptions=True)
+        containers = [c for worker in self.workers.values() for c in worker.containers]
+        await asyncio.gather(*(c.process.stop(0) for c in containers if c.process))
 
     def describe(self) -> list[Json]:
         """The node's pods for `flows demo status`."""
@@ -142,9 +148,7 @@ class Kubelet:
         try:
             await worker.run()
         except Exception:
-            log.exception(
-                "%s: pod %s stopped being served", self.parts.node.name, worker.pod["metadata"]["name"]
-            )
+            log.exception("%s: pod %s stopped being served", self.parts.node.name, worker.pod["metadata"]["name"])
 
     def _end(self, uid: str, grace: float, pod: Json | None = None) -> None:
         if uid in self._ends:

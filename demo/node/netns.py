@@ -69,9 +69,7 @@ def remove(name: str) -> None:
 def run(argv: list[str], text: str | None = None) -> str:
     """Run a network tool to its end; DemoError with its own words if it fails."""
     try:
-        done = subprocess.run(
-            argv, input=text, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
-        )
+        done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
     except FileNotFoundError:
         raise DemoError(f"{argv[0]} is not installed: it is in the package iproute2 or nftables") from None
     except subprocess.TimeoutExpired:

@@ -197,9 +197,7 @@ class PodWorker:
             "phase": phase(self.containers, self.spec.get("restartPolicy", "Always")),
             "ready": all(c.ready for c in main),
             "restarts": sum(c.restarts for c in main),
-            "waiting": next(
-                (c.state["waiting"]["reason"] for c in self.containers if "waiting" in c.state), ""
-            ),
+            "waiting": next((c.state["waiting"]["reason"] for c in self.containers if "waiting" in c.state), ""),
             "netns": self.netns,
             "pid": first["pid"],
             "cgroup": first["cgroup"],

@@ -42,11 +42,7 @@ class PodContext:
     @property
     def hostname(self) -> str:
         spec = self.pod["spec"]
-        return str(
-            self.node.name
-            if spec.get("hostNetwork")
-            else spec.get("hostname") or self.pod["metadata"]["name"]
-        )
+        return str(self.node.name if spec.get("hostNetwork") else spec.get("hostname") or self.pod["metadata"]["name"])
 
     def data(self, resource: str, name: str, *, optional: bool = False) -> dict[str, str]:
         """Keys and texts of a ConfigMap or Secret; MissingObjectError if it does not exist."""
@@ -57,8 +53,7 @@ class PodContext:
             raise MissingObjectError(f'{resource[:-1]} "{name}" not found')
         if resource == "secrets":
             decoded = {
-                k: base64.b64decode(v).decode(errors="surrogateescape")
-                for k, v in (found.get("data") or {}).items()
+                k: base64.b64decode(v).decode(errors="surrogateescape") for k, v in (found.get("data") or {}).items()
             }
             return decoded | (found.get("stringData") or {})
         return dict(found.get("data") or {})
@@ -80,9 +75,7 @@ class PodContext:
             return str(simple[path])
         keyed = re.fullmatch(r"metadata\.(labels|annotations)(?:\['(.+)'\])?", path)
         if keyed is None:
-            raise MissingObjectError(
-                f"fieldPath {path!r} is not one of {', '.join(simple)}, metadata.labels['KEY']"
-            )
+            raise MissingObjectError(f"fieldPath {path!r} is not one of {', '.join(simple)}, metadata.labels['KEY']")
         values: dict[str, str] = self.pod["metadata"].get(keyed[1]) or {}
         if keyed[2]:
             return values.get(keyed[2], "")

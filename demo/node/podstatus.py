@@ -63,9 +63,7 @@ def container_status(container: Container, runtime: str) -> Json:
 def phase(containers: Sequence[Container], restart_policy: str) -> str:
     """The pod's phase from its containers (kubelet pkg/kubelet getPhase)."""
     main = [c for c in containers if not c.init]
-    if any(c.init and c.exit_code != 0 for c in containers) or any(
-        "waiting" in c.state and not c.last for c in main
-    ):
+    if any(c.init and c.exit_code != 0 for c in containers) or any("waiting" in c.state and not c.last for c in main):
         failed_init = any(c.init and c.exit_code not in {None, 0} for c in containers)
         return "Failed" if failed_init and restart_policy == "Never" else "Pending"
     if any(c.exit_code is None for c in main) or restart_policy == "Always":
@@ -96,10 +94,7 @@ def conditions(
         ("PodScheduled", True, {}),
     ]
     before = {c["type"]: c for c in old}
-    return [
-        _condition(kind, "True" if is_true else "False", why, before.get(kind), now)
-        for kind, is_true, why in rows
-    ]
+    return [_condition(kind, "True" if is_true else "False", why, before.get(kind), now) for kind, is_true, why in rows]
 
 
 def _condition(kind: str, status: str, why: Json, old: Json | None, now: str) -> Json:

@@ -88,9 +88,7 @@ def addresses(pod: Json) -> list[str]:
     return [row["ip"] for row in status.get("podIPs") or []]
 
 
-def _direction(
-    direction: str, local: Sequence[Json], policies: Sequence[Json], world: _World
-) -> Iterator[str]:
+def _direction(direction: str, local: Sequence[Json], policies: Sequence[Json], world: _World) -> Iterator[str]:
     """The chains of one direction: a jump per restricted pod address, and a chain per restricted pod."""
     field = DIRECTIONS[direction][3]
     jumps: list[str] = []
@@ -107,9 +105,7 @@ def _direction(
     for hook in hooks:
         # After kube-proxy's translation of the destination, so that rules speak of pods, not of Services.
         start = [f"type filter hook {hook} priority {0 if direction == 'ingress' else -1}"]
-        yield _chain(
-            f"{direction}-{hook}", [*start, "ct state established,related accept", neighbours, *jumps]
-        )
+        yield _chain(f"{direction}-{hook}", [*start, "ct state established,related accept", neighbours, *jumps])
 
 
 def _applies(policy: Json, direction: str, pod: Json) -> bool:
@@ -117,9 +113,7 @@ def _applies(policy: Json, direction: str, pod: Json) -> bool:
     word = DIRECTIONS[direction][0]
     kinds = spec.get("policyTypes") or ["Ingress", *(["Egress"] if "egress" in spec else [])]
     same = policy["metadata"]["namespace"] == pod["metadata"]["namespace"]
-    return (
-        same and word in kinds and selects(spec.get("podSelector", {}), pod["metadata"].get("labels") or {})
-    )
+    return same and word in kinds and selects(spec.get("podSelector", {}), pod["metadata"].get("labels") or {})
 
 
 def _allows(policy: Json, direction: str, world: _World, pod: Json) -> Iterator[str]:
@@ -127,9 +121,7 @@ def _allows(policy: Json, direction: str, world: _World, pod: Json) -> Iterator[
     _, key, peers_key, _, peer_field = DIRECTIONS[direction]
     for rule in policy["spec"].get(key) or []:
         peers, ports = rule.get(peers_key) or [], rule.get("ports") or []
-        port_texts = (
-            [text for port in ports if (text := _port(port, direction, world, pod))] if ports else [""]
-        )
+        port_texts = [text for port in ports if (text := _port(port, direction, world, pod))] if ports else [""]
         for who in _peer_texts(peers, peer_field, world, policy["metadata"]["namespace"]) if peers else [""]:
             for what in port_texts:
                 yield f"{who}{what}accept"

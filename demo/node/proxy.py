@@ -23,9 +23,7 @@ def ruleset(ports: Sequence[ServicePort]) -> str:
     sections: list[str] = []
     for family in FAMILIES:
         sections += _sets(family, [p for p in ports if p.family == family])
-    sections.append(
-        _set("map", "node-ports", "inet_proto . inet_service : verdict", _node_port_elements(ports))
-    )
+    sections.append(_set("map", "node-ports", "inet_proto . inet_service : verdict", _node_port_elements(ports)))
     sections += [chain for port in ports if port.endpoints for chain in _service_chains(port)]
     sections += _node_port_chains(ports)
     sections += _hooks()
@@ -88,9 +86,7 @@ def _node_port_chains(ports: Iterable[ServicePort]) -> list[str]:
             family = "ipv4" if port.family == 4 else "ipv6"
             rule = f"meta nfproto {family} {mark} goto {_chain(port)}"
             rules.setdefault(f"node-port-{port.protocol}-{port.node_port}", []).append(rule)
-    return [
-        f"  chain {name} {{\n    " + "\n    ".join(lines) + "\n  }" for name, lines in sorted(rules.items())
-    ]
+    return [f"  chain {name} {{\n    " + "\n    ".join(lines) + "\n  }" for name, lines in sorted(rules.items())]
 
 
 def _hooks() -> list[str]:

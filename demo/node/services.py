@@ -44,25 +44,19 @@ def is_headless(service: Json) -> bool:
     return service["spec"].get("clusterIP") in {None, "", "None"}
 
 
-def endpoints_by_service(
-    slices: Iterable[Json], *, unready: bool = False
-) -> dict[tuple[str, str], list[Endpoint]]:
+def endpoints_by_service(slices: Iterable[Json], *, unready: bool = False) -> dict[tuple[str, str], list[Endpoint]]:
     """Ready endpoints by (namespace, Service name); `unready` also takes those that are not ready."""
     found: dict[tuple[str, str], list[Endpoint]] = {}
     for piece in slices:
         metadata = piece["metadata"]
         service = (metadata.get("labels") or {}).get(SERVICE_LABEL)
         if service and piece.get("addressType") != "FQDN":
-            found.setdefault((metadata["namespace"], service), []).extend(
-                _slice_endpoints(piece, unready=unready)
-            )
+            found.setdefault((metadata["namespace"], service), []).extend(_slice_endpoints(piece, unready=unready))
     return found
 
 
 def _slice_endpoints(piece: Json, *, unready: bool) -> Iterator[Endpoint]:
-    ports = tuple(
-        (port.get("name") or "", int(port["port"])) for port in piece.get("ports") or [] if port.get("port")
-    )
+    ports = tuple((port.get("name") or "", int(port["port"])) for port in piece.get("ports") or [] if port.get("port"))
     for endpoint in piece.get("endpoints") or []:
         if unready or (endpoint.get("conditions") or {}).get("ready") is not False:
             for address in endpoint.get("addresses") or []:

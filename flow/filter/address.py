@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from ipaddress import AddressValueError, NetmaskValueError, ip_network
+from contextlib import suppress
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from flows.flow.filter.errors import FilterError
@@ -36,10 +37,8 @@ def parse(field: str, value: str) -> Network:
     """An address is a network of one. Host bits of a network may be set, as in Hubble. Raises FilterError."""
     address, slash, length = value.partition("/")
     if "%" not in value and (not slash or re.fullmatch(r"0|[1-9][0-9]{0,2}", length)):
-        try:
+        with suppress(ValueError):
             return ip_network(value, strict=False)
-        except (AddressValueError, NetmaskValueError, ValueError):
-            pass
     raise FilterError(field, value, f"{_fault(address, length)}; {EXPECTED}", _nearest(address, length))
 
 

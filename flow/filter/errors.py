@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # Enough to recognise what one wrote; a raw filter may be kilobytes.
 _LONGEST = 200
+# The text may quote parts of the value, and gRPC carries it in a header.
+_MESSAGE = 1000
 # Enough for every set but the drop reasons.
 _MOST = 16
 
@@ -32,8 +34,8 @@ class FilterError(ValueError):
 
     def describe(self, name: str) -> str:
         """The message, with the value called name."""
-        hint = f"; did you mean {self.nearest}?" if self.nearest else ""
-        return printable(f"{name} {quote(self.value)}: {self.expected}{hint}")
+        hint = f"; did you mean {_cut(self.nearest, _LONGEST)}?" if self.nearest else ""
+        return printable(f"{name} {quote(self.value)}: {_cut(self.expected, _MESSAGE)}{hint}")
 
     def __str__(self) -> str:
         return self.describe(self.field)
@@ -51,8 +53,11 @@ class UnsupportedError(FilterError):
 
 def quote(value: str) -> str:
     """The value in double quotes, on one line, fit for any terminal, cut to a length that can be read."""
-    shown = value if len(value) <= _LONGEST else f"{value[:_LONGEST]}..."
-    return printable(json.dumps(shown, ensure_ascii=False))
+    return printable(json.dumps(_cut(value, _LONGEST), ensure_ascii=False))
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def printable(text: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Selector:
         return all(requirement.holds(labels) for requirement in self.requirements)
 
 
+@lru_cache(maxsize=1 << 14)  # a cluster has few labels, and a filter reads them once per endpoint
 def parse_label(text: str) -> Label:
     """Any text is a label: `[source:]key[=value]`; `$x` is reserved:x."""
     if text.startswith("$"):

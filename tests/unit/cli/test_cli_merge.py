@@ -114,7 +114,8 @@ def test_merged_is_sorted(seconds: list[list[int]]) -> None:
     ],
 )
 def test_losses_come_along_and_do_not_count(selection: Selection, expected: list[str]) -> None:
-    bound, out = limit(selection), []
+    bound = limit(selection)
+    out: list[GetFlowsResponse] = []
     for response in [loss(0), at(1), loss(2), at(3), loss(4)]:
         out.extend(bound.push(response))
     assert names([*out, *bound.end()]) == expected

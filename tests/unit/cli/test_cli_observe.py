@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 from cli_samples import at, loss, shown
-from conftest import Observer, Serve
+from cli_server import Observer, Serve
 
 from flows.cli import servers
 from flows.cli.main import main

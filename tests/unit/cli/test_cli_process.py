@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cli_samples import at
-from conftest import Observer, Serve
+from cli_server import Observer, Serve
 
 FLOWS = [sys.executable, "-m", "flows.cli.main"]
 OBSERVE = [*FLOWS, "observe"]

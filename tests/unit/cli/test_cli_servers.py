@@ -101,7 +101,8 @@ def test_a_broken_list_of_demo_agents_is_told(machine: Path, content: str) -> No
         find_servers()
 
 
-def test_a_server_on_hubbles_port_is_found(machine: Path) -> None:
-    host, port = Server(servers.DEFAULT_SERVER).host_port
-    with socket.create_server((host, port)):
-        assert [each.address for each in find_servers()] == [servers.DEFAULT_SERVER]
+def test_a_server_on_hubbles_port_is_found(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        monkeypatch.setattr(servers, "DEFAULT_SERVER", address)
+        assert [each.address for each in find_servers()] == [address]

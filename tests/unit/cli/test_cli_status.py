@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import Observer, Serve
+from cli_server import Observer, Serve
 
 from flows.cli.main import main
 from flows.proto.observer_pb2 import ServerStatusResponse
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Capture = pytest.CaptureFixture[str]
 STATUS = ServerStatusResponse(num_flows=3, max_flows=4, seen_flows=5, uptime_ns=10**9, version="v1")
@@ -43,6 +47,19 @@ def test_a_server_that_is_ill_is_a_failure(serve: Serve, capsys: Capture) -> Non
     server = serve(Observer(serving=False))
     assert main(["status", "--server", server]) == 1
     assert capsys.readouterr().err == f"flows: {server}: not healthy\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "first"), [(["status"], "Healthcheck (via unix:"), (["list", "namespaces"], "NAMESPACE")]
+)
+def test_servers_that_answer_are_shown_beside_one_that_does_not(
+    serve: Serve, capsys: Capture, tmp_path: Path, command: list[str], first: str
+) -> None:
+    where = f"unix://{tmp_path}/none,{serve(Observer(status=STATUS))}"
+    assert main([*command, "--server", where]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith(first)
+    assert err.startswith(f"flows: unix://{tmp_path}/none: cannot reach it")
 
 
 def test_namespaces_of_all_servers(serve: Serve, capsys: Capture) -> None:

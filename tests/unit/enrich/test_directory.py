@@ -8,6 +8,7 @@ from enrich_samples import CONTAINER, packed, pod, uid
 from flows.agent.enrich.directory import Directory
 from flows.agent.enrich.entities import CgroupEntity, Entity, NodeEntity, PodEntity, ServiceEntity
 from flows.agent.enrich.kube_records import (
+    API_URL,
     ApiServerRecord,
     Changes,
     NamespaceRecord,
@@ -169,6 +170,14 @@ def test_api_servers_addresses_by_themselves_on_a_node_and_as_a_service() -> Non
     assert endpoints[1].labels == ("reserved:kube-apiserver", "reserved:remote-node")
     assert endpoints[2].labels == ("reserved:host", "reserved:kube-apiserver")
     assert endpoints[3].service == ServiceName("default", "kubernetes")
+
+
+def test_api_server_of_the_url_is_kept_beside_those_of_the_slices() -> None:
+    known = directory(service("kubernetes", "10.96.0.1", namespace="default"))
+    known.apply(Changes(API_URL, (ApiServerRecord(API_URL, (packed("203.0.113.9"), packed("10.96.0.1"))),)))
+    known.relisted(Relisted("endpointslices", frozenset()))
+    assert described(known, "203.0.113.9").identity == Reserved.KUBE_APISERVER
+    assert described(known, "10.96.0.1").service == ServiceName("default", "kubernetes")
 
 
 def test_an_api_server_that_left_is_no_api_server() -> None:

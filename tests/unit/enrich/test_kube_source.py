@@ -18,10 +18,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from enrich_samples import packed
 from test_kube_objects import body
 
 from flows.agent.enrich import kube_watch
 from flows.agent.enrich.directory import Directory
+from flows.agent.enrich.entities import API_SERVER
 from flows.agent.enrich.kube_objects import RESOURCES
 from flows.agent.enrich.kube_records import Changes, Relisted
 from flows.agent.enrich.kube_source import KubernetesSource
@@ -125,7 +127,7 @@ def test_gone_as_event_or_status_lists_again_and_removes_what_vanished(
     api.on_watch(PODS, None)
     followed = follow()
     eventually(lambda: followed.names() == ["b", "c"])
-    assert api.queries(PODS, watch=True)[-1]["resourceVersion"] == "9"
+    eventually(lambda: api.queries(PODS, watch=True)[-1]["resourceVersion"] == "9")
 
 
 def test_an_expired_page_token_starts_the_list_again(api: ApiServer, follow: Callable[[], Followed]) -> None:
@@ -273,6 +275,26 @@ def test_stop_ends_all_watches_and_threads(api: ApiServer, tmp_path: Path) -> No
     assert len([one for one in threading.enumerate() if one.name.startswith("watch-")]) == len(RESOURCES)
     source.stop()
     eventually(lambda: not [one for one in threading.enumerate() if one.name.startswith("watch-")])
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://203.0.113.9:6443", packed("203.0.113.9")),
+        ("https://[fd00::1]:6443", packed("fd00::1")),
+        ("https://127.0.0.1:6443", None),
+        ("https://api.example:6443", None),
+    ],
+)
+def test_the_urls_address_is_the_api_servers(api: ApiServer, tmp_path: Path, url: str, expected: bytes | None) -> None:
+    config = Path(api.kubeconfig(tmp_path))
+    config.write_text(config.read_text("ascii").replace(f"http://127.0.0.1:{api.port}", url), "ascii")
+    source = KubernetesSource(ClientTransport(str(config)), "node-0", resources=())
+    followed = Followed(source)
+    followed.names()
+    owner = followed.known.owner(expected or packed("127.0.0.1"))
+    assert owner == (API_SERVER if expected else None)
+    source.stop()
 
 
 def test_only_metadata_is_asked_for_where_that_is_enough(api: ApiServer, tmp_path: Path) -> None:

@@ -260,6 +260,7 @@ def test_the_usual_places_of_the_file(tmp_path, folder):
         ("- a\n", "expected a mapping"),
         ("a: [\n", "not YAML"),
         ("[" * 5000, "not YAML"),
+        ("a: 2026-99-99\n", "not YAML"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path, content, message):

@@ -1,5 +1,6 @@
 """Raw filters: printed as Hubble prints them, and read back."""
 
+import json
 from contextlib import suppress
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from flows.cli.flags import parse_observe
 from flows.cli.flags_raw import parse_raw_filters, raw_filters_yaml
 from flows.flow.filter import FilterError
+from flows.proto.flow_pb2 import FlowFilter
 
 # As Hubble 1.19.4 prints them.
 PRINTED = [
@@ -73,3 +75,21 @@ def test_escaped_as_go_does():
 def test_any_text_is_filters_or_a_filter_error(text):
     with suppress(FilterError):
         assert isinstance(parse_raw_filters(text), list)
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=2)),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from([field.name for field in FlowFilter.DESCRIPTOR.fields]), JSON, max_size=3))
+def test_any_json_is_filters_or_a_filter_error(value):
+    with suppress(FilterError):
+        assert len(parse_raw_filters(json.dumps(value))) == 1
+
+
+def test_a_number_too_long_to_read_is_a_filter_error():
+    with pytest.raises(FilterError, match="too long"):
+        parse_raw_filters(f'{{"source_identity":[{"9" * 5000}]}}')

@@ -24,15 +24,19 @@ def packed(message: Message) -> any_pb2.Any:
     return holder
 
 
+def number_of_a_later_version() -> flow_pb2.Flow:
+    return flow_pb2.Flow.FromString(b"\x10\x4d")  # verdict 77
+
+
 @pytest.mark.parametrize(
     ("message", "text"),
     [
         (flow_pb2.Flow(), "{}"),
         (
-            flow_pb2.Flow(verdict=2, uuid="u", Summary="<a>&\u2028"),
+            flow_pb2.Flow(verdict="DROPPED", uuid="u", Summary="<a>&\u2028"),
             r'{"uuid":"u","verdict":"DROPPED","Summary":"\u003ca\u003e\u0026\u2028"}',
         ),
-        (flow_pb2.Flow(verdict=77), '{"verdict":77}'),
+        (number_of_a_later_version(), '{"verdict":77}'),
         (flow_pb2.Flow(is_reply=wrappers_pb2.BoolValue()), '{"is_reply":false}'),
         (flow_pb2.Flow(socket_cookie=1 << 63), '{"socket_cookie":"9223372036854775808"}'),
         (flow_pb2.Flow(Summary='"\\\x01\n\x7f'), '{"Summary":"\\"\\\\\\u0001\\n\x7f"}'),
@@ -48,7 +52,7 @@ def packed(message: Message) -> any_pb2.Any:
         (any_pb2.Any(type_url="x/unknown.Type", value=b"a"), '{"@type":"x/unknown.Type","value":"YQ=="}'),
         (any_pb2.Any(type_url="x/flow.Flow", value=b"\xff"), '{"@type":"x/flow.Flow","value":"/w=="}'),
         (
-            flow_pb2.Flow(extensions=packed(extension_pb2.FlowExtension(source=extension_pb2.EndpointDetail(evidence=1)))),
+            flow_pb2.Flow(extensions=packed(extension_pb2.FlowExtension(source=extension_pb2.EndpointDetail(evidence="CGROUP")))),
             '{"extensions":{"@type":"type.googleapis.com/flows.v1.FlowExtension","source":{"evidence":"CGROUP"}}}',
         ),
         (

@@ -1,0 +1,132 @@
+"""Programs: nothing is left behind, however the process that attached them ends; losses in the kernel are counted."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import traffic
+from watching import QUICK, last_records
+
+from flows.agent.probe import bpf
+from flows.agent.probe.cgroup import CgroupError, Subtree, find_subtree
+from flows.agent.probe.probe import Probe
+from flows.agent.probe.record import Counter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hosts import Host
+
+PROG_QUERY = 16  # enum bpf_cmd
+ATTACH = """
+import sys, time
+from pathlib import Path
+from flows.agent.probe.cgroup import find_subtree
+from flows.agent.probe.probe import Probe
+from flows.agent.probe.settings import ProbeSettings
+probe = Probe(ProbeSettings(ring_bytes=1 << 20), find_subtree(Path(sys.argv[1])))
+print("attached", flush=True)
+time.sleep(60)
+"""
+
+
+def programs(cgroup: Path, attach: bpf.AttachType) -> int:
+    """How many programs are attached to a cgroup (BPF_PROG_QUERY)."""
+    descriptor = os.open(cgroup, os.O_RDONLY)
+    attributes = bytearray(struct.pack("<IIIIQI4x", descriptor, attach, 0, 0, 0, 0))
+    try:
+        import ctypes
+
+        buffer = (ctypes.c_char * len(attributes)).from_buffer(attributes)
+        assert ctypes.CDLL(None).syscall(bpf.SYSCALL["x86_64"], PROG_QUERY, buffer, len(attributes)) == 0
+        return struct.unpack_from("<I", attributes, 24)[0]
+    finally:
+        os.close(descriptor)
+
+
+def attached(cgroup: Path) -> list[int]:
+    return [programs(cgroup, bpf.AttachType.CGROUP_INET_INGRESS), programs(cgroup, bpf.AttachType.CGROUP_INET_EGRESS)]
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_program_is_left_when_the_process_ends(both_hosts: tuple[Path, Host, Host], end: signal.Signals) -> None:
+    root = both_hosts[0]
+    for _ in range(2):
+        with subprocess.Popen(
+            [sys.executable, "-c", ATTACH, str(root)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "attached\n"
+            assert attached(root) == [1, 1]
+            child.send_signal(end)
+        for _ in range(100):  # links are released after a grace period
+            if attached(root) == [0, 0]:
+                break
+            time.sleep(0.05)
+        assert attached(root) == [0, 0]
+
+
+def test_closing_detaches(both_hosts: tuple[Path, Host, Host]) -> None:
+    root = both_hosts[0]
+    probe = Probe(QUICK, find_subtree(root))
+    assert attached(root) == [1, 1]
+    probe.close()
+    time.sleep(0.2)
+    assert attached(root) == [0, 0]
+
+
+def test_a_full_ring_is_counted_and_nothing_else_is_lost(both_hosts: tuple[Path, Host, Host]) -> None:
+    root, client, server = both_hosts
+    number = 41
+    with Probe(dataclasses.replace(QUICK, ring_bytes=4096), find_subtree(root)) as probe:
+        with server.start(traffic.serve_ok, 4, number, 10) as serving:
+            client.run(traffic.connect_ok, server.address(4), serving.heard(), number, 10)
+            serving.heard()
+        received = len(probe.read())
+        lost = probe.counters()[Counter.LOST_RING_FULL]
+    assert lost > 0
+    assert received + lost == 2 * 2 * number
+
+
+def test_a_full_table_is_counted(both_hosts: tuple[Path, Host, Host]) -> None:
+    root, client, server = both_hosts
+    number = 41
+    with Probe(dataclasses.replace(QUICK, connection_entries=16), find_subtree(root)) as probe:
+        with (
+            server.start(traffic.serve_kept, 4, number) as serving,
+            client.start(traffic.connect_kept, server.address(4), serving.heard(), number, 0.1) as kept,
+        ):
+            kept.heard()
+            kept.heard()
+            serving.heard()
+        known = len(last_records(probe.read()))
+        lost = probe.counters()[Counter.LOST_CONNECTION]
+    assert known + lost == 2 * number
+    assert lost > 0
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("/sys/fs/cgroup/absent", "no such directory"), ("/tmp", "not on a cgroup v2 file system")],
+)
+def test_a_path_that_is_no_cgroup_is_explained(path: str, message: str) -> None:
+    from pathlib import Path
+
+    with pytest.raises(CgroupError, match=message) as caught:
+        find_subtree(Path(path))
+    assert "cgroup v2 is mounted at /" in str(caught.value)
+
+
+def test_the_root_has_level_0_and_a_child_is_below(both_hosts: tuple[Path, Host, Host]) -> None:
+    root: Subtree = find_subtree()
+    child = find_subtree(both_hosts[1].cgroup)
+    assert (root.level, root.path) == (0, root.mount)
+    assert (child.level, child.mount) == (2, root.mount)
