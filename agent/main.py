@@ -53,10 +53,7 @@ def kubernetes_source(options: AgentOptions) -> Source | None:
     """The cluster's API, if it is to be asked. Raises StartError."""
     if not options.kubernetes:
         return None
-    from flows.agent.enrich.kubernetes import (
-        ConfigurationError,
-        connect,
-    )  # 25 MB that `flows local` needs not
+    from flows.agent.enrich.kubernetes import ConfigurationError, connect  # noqa: PLC0415 - 18 MB, often for nothing
 
     try:
         return connect(options.node, options.kubeconfig, options.context)
@@ -66,18 +63,14 @@ def kubernetes_source(options: AgentOptions) -> Source | None:
 
 def prepare_sockets(addresses: tuple[str, ...]) -> None:
     """Make the unix sockets' folders; refuse to take over a socket that another agent serves. Raises StartError."""
-    for path in (
-        Path(address.removeprefix("unix://")) for address in addresses if address.startswith("unix://")
-    ):
+    for path in (Path(address.removeprefix("unix://")) for address in addresses if address.startswith("unix://")):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StartError(f"making {path.parent} for --listen unix://{path}: {error.strerror}") from error
         with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
             probe.connect(os.fspath(path))
-            raise StartError(
-                f"listening on unix://{path}: another agent serves it; stop that, or name another with --listen"
-            )
+            raise StartError(f"listening on unix://{path}: another agent serves it; stop that, or name another with --listen")
 
 
 def start_probe(options: AgentOptions) -> tuple[Probe, Subtree]:

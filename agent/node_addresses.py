@@ -20,9 +20,7 @@ def parse_ipv4(fib_trie: str) -> set[str]:
 def parse_ipv6(if_inet6: str) -> set[str]:
     """IPv6 addresses of /proc/net/if_inet6; lines of another form are left out."""
     words = (line.split(maxsplit=1)[0] for line in if_inet6.splitlines() if line.strip())
-    return {
-        str(ipaddress.IPv6Address(int(word, 16))) for word in words if re.fullmatch(r"[0-9a-f]{32}", word)
-    }
+    return {str(ipaddress.IPv6Address(int(word, 16))) for word in words if re.fullmatch(r"[0-9a-f]{32}", word)}
 
 
 def read() -> set[str]:

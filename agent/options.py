@@ -74,12 +74,8 @@ def duration(text: str) -> int:
     """Nanoseconds of `500ms`, `5s`, `2m` or `1h`."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
     if not found:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no duration: expected a number and a unit, e.g. 5s, 500ms, 1m"
-        )
-    ns = int(
-        float(found[1]) * {"ms": SECOND // 1000, "s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND}[found[2]]
-    )
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration: expected a number and a unit, e.g. 5s, 500ms, 1m")
+    ns = int(float(found[1]) * {"ms": SECOND // 1000, "s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND}[found[2]])
     if not SECOND // 10 <= ns <= 3600 * SECOND:
         raise argparse.ArgumentTypeError(f"{text!r} is out of range: expected 100ms to 1h")
     return ns
@@ -105,9 +101,7 @@ def listen_address(text: str) -> str:
         return text
     found = re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:\[\]/\s]+):(\d{1,5})", text)
     if not found or not 0 < int(found[2]) < 65536:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no address: expected host:port, [ipv6]:port or unix:///path"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r} is no address: expected host:port, [ipv6]:port or unix:///path")
     return text
 
 
@@ -193,9 +187,7 @@ def build_parser(command: str) -> Parser:
         help="server certificate for TCP listeners off this machine",
     )
     add("--tls-key-file", type=Path, metavar="FILE", help="its key")
-    add(
-        "--tls-client-ca-file", type=Path, metavar="FILE", help="CA that clients' certificates must come from"
-    )
+    add("--tls-client-ca-file", type=Path, metavar="FILE", help="CA that clients' certificates must come from")
     add(
         "--allow-unauthenticated",
         action="store_true",
@@ -228,9 +220,7 @@ def parse(command: str, argv: list[str]) -> AgentOptions:
             unanswered_after_ns=words.unanswered_after,
             idle_after_ns=words.idle_after,
         ),
-        kubernetes=not words.no_kubernetes
-        if command == "agent"
-        else bool(words.kubeconfig or words.kube_context),
+        kubernetes=not words.no_kubernetes if command == "agent" else bool(words.kubeconfig or words.kube_context),
         kubeconfig=words.kubeconfig,
         context=words.kube_context,
         tls=tls,

@@ -17,7 +17,8 @@ from flows.flow.endpoint import Evidence
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from flows.agent.enrich.enricher import Enricher, LateNames
+    from flows.agent.enrich.enricher import Enricher
+    from flows.agent.enrich.names import LateNames
     from flows.agent.probe.settings import ProbeSettings
     from flows.agent.store.store import FlowStore
 
@@ -115,9 +116,7 @@ class Reader(threading.Thread):
 
     def _rename(self, late: LateNames) -> None:
         in_use = self._store.endpoints_in_use()
-        evidence = np.array(
-            [self._enricher.endpoint(number).evidence for number in in_use.tolist()], np.uint8
-        )
+        evidence = np.array([self._enricher.endpoint(number).evidence for number in in_use.tolist()], np.uint8)
         if len(late.addresses):
             unsure = in_use[(evidence == Evidence.UNKNOWN) | (evidence == Evidence.RANGE)]
             since = late.since_ns.astype(np.int64) + (time.time_ns() - time.monotonic_ns())

@@ -147,6 +147,11 @@ class Enricher:
         """Give the newest names of a number; an empty Endpoint for 0 and for a number that was freed."""
         return self._names.endpoint(number)
 
+    @property
+    def number_limit(self) -> int:
+        """All numbers given out so far are below this."""
+        return self._names.number_limit
+
     def late_names(self) -> list[LateNames]:
         """Take the names that came late since the last call, in order."""
         return self._names.take_late()

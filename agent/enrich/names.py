@@ -82,6 +82,11 @@ class Names:
             self.book.assign(parse_address(text) or b"", self.loopback, 0, 0)
         self.book.flush()
 
+    @property
+    def number_limit(self) -> int:
+        """All numbers given out so far are below this."""
+        return len(self._numbering)
+
     def endpoint(self, number: int) -> Endpoint:
         """Give the newest names of a number; an empty Endpoint for 0 and for a number that was freed."""
         cached = self._cache.get(number)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SECOND = 1_000_000_000
 ICMP, ICMPV6 = 1, 58
 TYPE_TRACE = 4
+WITH_PORTS = {TCP: "TCP", UDP: "UDP", SCTP: "SCTP"}  # field of flow.Layer4 by protocol
 MAPPED = bytes(10) + b"\xff\xff"
 
 # TCP flag bits by field of flow.TCPFlags
@@ -128,9 +129,7 @@ def _detail(end: End) -> extension_pb2.EndpointDetail:
         systemd_unit=endpoint.systemd_unit,
         node=endpoint.node,
         cgroup=endpoint.cgroup,
-        services=[
-            flow_pb2.Service(name=service.name, namespace=service.namespace) for service in endpoint.services
-        ],
+        services=[flow_pb2.Service(name=service.name, namespace=service.namespace) for service in endpoint.services],
     )
     if end.pid:
         detail.process.pid, detail.process.name = end.pid, end.process
@@ -216,7 +215,7 @@ class Decoder:
             icmp.type, icmp.code = row.icmp_type, row.icmp_code
             icmp.SetInParent()
             return
-        layer = {TCP: flow.l4.TCP, UDP: flow.l4.UDP, SCTP: flow.l4.SCTP}[row.protocol]
+        layer: Any = getattr(flow.l4, WITH_PORTS[row.protocol])
         layer.source_port, layer.destination_port = source_port, destination_port
         if row.protocol == TCP:
             flow.l4.TCP.flags.CopyFrom(_tcp_flags(row.flags_sent | row.flags_received))

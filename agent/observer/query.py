@@ -46,10 +46,8 @@ def parse_request(request: observer_pb2.GetFlowsRequest, *, extensions: bool = T
     if request.first and request.follow:
         raise RequestError("first cannot be specified with follow")
     mask = request.field_mask if request.HasField("field_mask") and request.field_mask.paths else None
-    if mask is not None and not mask.IsValidForDescriptor(flow_pb2.Flow.DESCRIPTOR):
-        raise RequestError(
-            f"field_mask: not all of {', '.join(mask.paths)} are paths of flow.Flow, e.g. source.pod_name"
-        )
+    if mask is not None and not mask.IsValidForDescriptor(flow_pb2.Flow.DESCRIPTOR):  # type: ignore[arg-type]
+        raise RequestError(f"field_mask: not all of {', '.join(mask.paths)} are paths of flow.Flow, e.g. source.pod_name")
     try:
         matches = compile_filters(request.whitelist, request.blacklist)
     except FilterError as error:
@@ -188,9 +186,7 @@ class Observer:
         """(cluster, namespace) of all endpoints that stored flows name, sorted."""
         used = self.store.endpoints_in_use().tolist()
         endpoints = [self._enricher.endpoint(number) for number in used]
-        return sorted(
-            {(endpoint.cluster, endpoint.namespace) for endpoint in endpoints if endpoint.namespace}
-        )
+        return sorted({(endpoint.cluster, endpoint.namespace) for endpoint in endpoints if endpoint.namespace})
 
 
 def _masked(flow: flow_pb2.Flow, mask: FieldMask) -> flow_pb2.Flow:

@@ -48,7 +48,10 @@ class Wakener:
 
 
 class ObserverService(observer_pb2_grpc.ObserverServicer):
-    """One agent's Observer. What the protocol leaves to relays (GetNodes) or to Cilium (agent and debug events) is UNIMPLEMENTED."""
+    """One agent's Observer.
+
+    What the protocol leaves to relays (GetNodes) or to Cilium (agent and debug events) is UNIMPLEMENTED.
+    """
 
     def __init__(self, observer: Observer, version: str) -> None:
         """Within a running event loop."""
@@ -107,10 +110,7 @@ class ObserverService(observer_pb2_grpc.ObserverServicer):
         """List the namespaces that stored flows name."""
         namespaces = self._observer.namespaces()
         return observer_pb2.GetNamespacesResponse(
-            namespaces=[
-                observer_pb2.Namespace(cluster=cluster, namespace=namespace)
-                for cluster, namespace in namespaces
-            ]
+            namespaces=[observer_pb2.Namespace(cluster=cluster, namespace=namespace) for cluster, namespace in namespaces]
         )
 
 
@@ -125,7 +125,7 @@ async def in_turns(
 
 
 def understands_extensions(context: grpc.aio.ServicerContext[Any, Any]) -> bool:
-    """False for clients in Go: protojson, with which `hubble -o json` prints, fails on an Any of a type that it was not built with.
+    """False for clients in Go: protojson, with which `hubble -o json` prints, fails on an Any of a type that it does not know.
 
     A Go program that knows flows.v1.FlowExtension asks for it with a field mask.
     """
@@ -152,15 +152,13 @@ def _listen(server: grpc.aio.Server, address: str, tls: Tls | None) -> None:
         raise AddressError(f"listening on {address}: {error}; is it in use? see: ss -ltnxp") from error
 
 
-async def serve(
-    observer: Observer, version: str, addresses: Sequence[str], tls: Tls | None
-) -> grpc.aio.Server:
+async def serve(observer: Observer, version: str, addresses: Sequence[str], tls: Tls | None) -> grpc.aio.Server:
     """Serve on all addresses (`host:port`, `unix:///path`). Raises AddressError.
 
     Unix sockets are for root and its group; TCP off this machine takes clients with a certificate if tls is given.
     """
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    observer_pb2_grpc.add_ObserverServicer_to_server(ObserverService(observer, version), server)
+    observer_pb2_grpc.add_ObserverServicer_to_server(ObserverService(observer, version), server)  # type: ignore[no-untyped-call]
     healths = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healths, server)
     reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], server)

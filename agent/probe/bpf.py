@@ -82,9 +82,7 @@ def _program_attributes(
 _keep: list[ctypes.Array[ctypes.c_char]] = []  # what the kernel reads by address while a call lasts
 
 
-def load_program(
-    name: str, instructions: bytes, kind: ProgramType, attach: AttachType, btf_id: int = 0
-) -> int:
+def load_program(name: str, instructions: bytes, kind: ProgramType, attach: AttachType, btf_id: int = 0) -> int:
     """Load a program and return its descriptor. Raises VerifierError, with the log, if the kernel refuses it."""
     code = ctypes.create_string_buffer(instructions, len(instructions))
     where = ctypes.addressof(code)
@@ -95,9 +93,7 @@ def load_program(
         )
     except OSError:
         log = ctypes.create_string_buffer(LOG_BYTES)
-        attributes = _program_attributes(
-            where, len(instructions), kind, attach, btf_id, name.encode(), ctypes.addressof(log)
-        )
+        attributes = _program_attributes(where, len(instructions), kind, attach, btf_id, name.encode(), ctypes.addressof(log))
         try:
             return bpf(Command.PROG_LOAD, attributes)
         except OSError as error:
@@ -121,9 +117,7 @@ def link_iterator(program: int, map_: int | None) -> int:
     info = ctypes.create_string_buffer(struct.pack("<I", map_ or 0), 4)
     size = 4 if map_ is not None else 0
     address = ctypes.addressof(info) if size else 0
-    return bpf(
-        Command.LINK_CREATE, struct.pack("<IIIIQI4x", program, 0, AttachType.TRACE_ITER, 0, address, size)
-    )
+    return bpf(Command.LINK_CREATE, struct.pack("<IIIIQI4x", program, 0, AttachType.TRACE_ITER, 0, address, size))
 
 
 def run_iterator(link: int) -> None:

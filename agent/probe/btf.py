@@ -89,9 +89,7 @@ class Btf:
             ) from error
 
     def _index(self, blob: bytes) -> None:
-        magic, _version, _flags, header, types, types_length, strings, strings_length = struct.unpack_from(
-            "<HBBIIIII", blob
-        )
+        magic, _version, _flags, header, types, types_length, strings, strings_length = struct.unpack_from("<HBBIIIII", blob)
         if magic != MAGIC:
             raise BtfError(f"reading BTF: wrong magic number {magic:#x}")
         self._blob = blob
@@ -117,9 +115,7 @@ class Btf:
         try:
             return self._ids[name.encode(), kind]
         except KeyError:
-            raise BtfError(
-                f"looking up {kind.name.lower()} {name} in BTF: this kernel does not have it"
-            ) from None
+            raise BtfError(f"looking up {kind.name.lower()} {name} in BTF: this kernel does not have it") from None
 
     def _members(self, number: int) -> Iterator[tuple[bytes, int, int]]:
         entry = self._types[number]

@@ -47,8 +47,6 @@ def find_subtree(asked: Path | None = None) -> Subtree:
         raise CgroupError(f"opening cgroup {path}: no such directory; cgroup v2 is mounted at {mounts[0]}")
     inside = [mount for mount in mounts if path.is_relative_to(mount)]
     if not inside:
-        raise CgroupError(
-            f"opening cgroup {path}: not on a cgroup v2 file system; cgroup v2 is mounted at {mounts[0]}"
-        )
+        raise CgroupError(f"opening cgroup {path}: not on a cgroup v2 file system; cgroup v2 is mounted at {mounts[0]}")
     mount = max(inside, key=lambda candidate: len(candidate.parts))
     return Subtree(path, mount, len(path.relative_to(mount).parts), os.stat(path).st_ino)  # noqa: PTH116

@@ -115,7 +115,7 @@ def build(constants: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
     """Compile bpf/flows.c and load it. Returns descriptors of maps and of programs. Raises BtfError, VerifierError, OSError."""
     source = Path(str(resources.files("flows.bpf")))
     os.environ["BCC_KERNEL_SOURCE"] = str(source / "kernel")
-    from bcc import BPF, lib  # after the environment: bcc reads it once
+    from bcc import BPF, lib  # noqa: PLC0415 - after the environment, which bcc reads once
 
     btf = Btf.of_running_kernel()
     module = BPF(text=one_text(source, "flows.c"), cflags=compile_flags(btf, constants))

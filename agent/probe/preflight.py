@@ -71,13 +71,9 @@ def problems() -> list[str]:
         uses = "; ".join(f"{name} to {CAPABILITIES[name][1]}" for name in missing)
         found.append(f"missing capabilities: {uses}. Run as root (sudo), or grant them.")
     if not VMLINUX.exists():
-        found.append(
-            f"{VMLINUX} does not exist: the kernel was built without CONFIG_DEBUG_INFO_BTF=y, which the agent needs."
-        )
+        found.append(f"{VMLINUX} does not exist: the kernel was built without CONFIG_DEBUG_INFO_BTF=y, which the agent needs.")
     if kernel_version(os.uname().release) < MINIMUM_KERNEL:
-        found.append(
-            f"Linux {os.uname().release} is too old: the agent needs {MINIMUM_KERNEL[0]}.{MINIMUM_KERNEL[1]} or newer."
-        )
+        found.append(f"Linux {os.uname().release} is too old: the agent needs {MINIMUM_KERNEL[0]}.{MINIMUM_KERNEL[1]} or newer.")
     if platform.machine() not in SYSCALL:
         found.append(f"no support for {platform.machine()}: the agent runs on {' and '.join(SYSCALL)}.")
     return found

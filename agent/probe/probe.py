@@ -65,9 +65,7 @@ def load(wanted: dict[str, int]) -> dict[str, int]:
             ours.sendall(json.dumps(wanted).encode())
             reply, descriptors, _, _ = socket.recv_fds(ours, 65536, MAX_DESCRIPTORS)
         except TimeoutError:
-            raise ProbeError(
-                f"compiling eBPF: no result after {COMPILE_SECONDS} s; is the node out of CPU?"
-            ) from None
+            raise ProbeError(f"compiling eBPF: no result after {COMPILE_SECONDS} s; is the node out of CPU?") from None
         finally:
             if child.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -80,9 +78,7 @@ def load(wanted: dict[str, int]) -> dict[str, int]:
 def _descriptors(reply: bytes, descriptors: list[int], words: str) -> dict[str, int]:
     if not reply:
         tail = "\n".join(words.strip().splitlines()[-8:])
-        raise ProbeError(
-            f"compiling eBPF: the compiler ended without a result (killed for memory? it needs 200 MB)\n{tail}"
-        )
+        raise ProbeError(f"compiling eBPF: the compiler ended early (killed for memory? it needs 200 MB)\n{tail}")
     answer = json.loads(reply)
     if "error" in answer:
         detail = "" if answer["errno"] else "\n".join(["", *words.strip().splitlines()[-8:]])
@@ -91,7 +87,7 @@ def _descriptors(reply: bytes, descriptors: list[int], words: str) -> dict[str, 
 
 
 class Probe:
-    """Attached programs of one subtree. Everything is gone when the process is, however it ends: links live by their descriptors."""
+    """Attached programs of one subtree. All is gone when the process is, however it ends: links live by their descriptors."""
 
     def __init__(self, settings: ProbeSettings, subtree: Subtree) -> None:
         """Load, adopt the sockets that exist, attach. Raises ProbeError."""
@@ -101,9 +97,7 @@ class Probe:
             self._attach(subtree)
         except OSError as error:
             self._close_descriptors()
-            raise ProbeError(
-                f"attaching eBPF to {subtree.path}: {error.strerror}{explain(error.errno)}"
-            ) from error
+            raise ProbeError(f"attaching eBPF to {subtree.path}: {error.strerror}{explain(error.errno)}") from error
         self._ring = Ring(self._descriptors["records"], settings.ring_bytes, RECORD)
 
     def _attach(self, subtree: Subtree) -> None:
@@ -165,8 +159,6 @@ class Probe:
         """Use as a context: closed at its end."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Detach and unload."""
         self.close()

@@ -1,7 +1,7 @@
 """BPF ring buffer of equal-sized records, read in bulk: the unread region is one NumPy array.
 
-Layout (kernel/bpf/ringbuf.c): one page with the consumer's position, one with the producer's, then the data, mapped twice in a row so
-that a region that wraps is contiguous. Each record has an 8-byte header: u32 length with two flag bits, u32 page offset.
+Layout (kernel/bpf/ringbuf.c): one page with the consumer's position, one with the producer's, then the data, mapped twice in
+a row so that a region that wraps is contiguous. Each record has an 8-byte header: u32 length with two flag bits, u32 page offset.
 """
 
 from __future__ import annotations
@@ -19,16 +19,14 @@ if TYPE_CHECKING:
 BUSY = 1 << 31  # reserved, not yet submitted
 DISCARDED = 1 << 30
 HEADER_BYTES = 8
-# Linux has no atomic load in Python; on x86-64 and arm64 an aligned 8-byte load is one access, and the header's busy bit, which the
-# kernel clears with release order after the record's bytes, is looked at after the position.
+# Python has no atomic load; on x86-64 and arm64 an aligned 8-byte load is one access. The header's busy bit, which the kernel
+# clears with release order after the record's bytes, is looked at after the position.
 
 
 def slots(record: np.dtype[np.void]) -> np.dtype[np.void]:
     """Dtype of one ring slot: header and record, padded to 8 bytes."""
     size = HEADER_BYTES + (record.itemsize + 7) // 8 * 8
-    return np.dtype(
-        {"names": ["header", "record"], "formats": ["<u4", record], "offsets": [0, 8], "itemsize": size}
-    )
+    return np.dtype({"names": ["header", "record"], "formats": ["<u4", record], "offsets": [0, 8], "itemsize": size})
 
 
 def take(region: NDArray[np.void]) -> tuple[NDArray[np.void], int]:
@@ -52,12 +50,8 @@ class Ring:
         self._slot = slots(record)
         self._mask = data_bytes - 1
         self._page = mmap.PAGESIZE
-        self._consumer = mmap.mmap(
-            descriptor, self._page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0
-        )
-        self._producer = mmap.mmap(
-            descriptor, self._page + 2 * data_bytes, mmap.MAP_SHARED, mmap.PROT_READ, offset=self._page
-        )
+        self._consumer = mmap.mmap(descriptor, self._page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0)
+        self._producer = mmap.mmap(descriptor, self._page + 2 * data_bytes, mmap.MAP_SHARED, mmap.PROT_READ, offset=self._page)
         self._read = ctypes.c_uint64.from_buffer(self._consumer)
         self._written = np.frombuffer(self._producer, "<u8", 1)
         self._data = np.frombuffer(self._producer, "u1", 2 * data_bytes, self._page)
@@ -65,7 +59,7 @@ class Ring:
         self._poll.register(descriptor, select.EPOLLIN)
 
     def wait(self, seconds: float) -> None:
-        """Sleep until the kernel says that records came, at most so long. The kernel wakes once per drained ring, not per record."""
+        """Sleep until the kernel says that records came, at most so long: it does once per drained ring, not per record."""
         self._poll.poll(seconds)
 
     @property

@@ -12,11 +12,11 @@ class ProbeSettings:
     """Sizes and intervals of the kernel side. Intervals in nanoseconds."""
 
     ring_bytes: int = 8 << 20
-    """A power of two. 58,000 records: more than half a second of the fastest that two cores open connections (17,000/s, both ends seen,
-    two records each), so that a reader that is kept from the CPU for that long loses nothing."""
+    """A power of two. 58,000 records: most of a second of the fastest that two cores open connections (17,000/s, both ends seen,
+    two records each), so that a reader that is kept from the CPU for so long loses nothing."""
 
     connection_entries: int = 262_144
-    """TCP connections known at once: nf_conntrack_max of a node with 8 GiB. Memory is taken as they come, but for 4 MB of buckets."""
+    """TCP connections known at once: nf_conntrack_max of a node with 8 GiB. Memory is taken as they come, but 4 MB."""
 
     listener_entries: int = 16_384
     """Listening ports, per cgroup: far above what the 250 pods of a large node open."""

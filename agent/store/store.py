@@ -57,9 +57,7 @@ class FlowStore:
         self.processes = ProcessNames()
         self.losses: list[Loss] = []
         self.lock = threading.Lock()
-        self._columns = {
-            name: np.zeros((capacity, *shape), dtype) for name, (dtype, shape) in COLUMNS.items()
-        }
+        self._columns = {name: np.zeros((capacity, *shape), dtype) for name, (dtype, shape) in COLUMNS.items()}
         self._listeners: list[Callable[[], None]] = []
 
     @property
@@ -151,9 +149,7 @@ class FlowStore:
             span = max(now_ns - begin, SECOND)
             return int((times >= begin).sum()) * SECOND / span
 
-    def rename_addresses(
-        self, side: str, addresses: NDArray[np.uint8], since_ns: NDArray[np.int64], names: Renaming
-    ) -> None:
+    def rename_addresses(self, side: str, addresses: NDArray[np.uint8], since_ns: NDArray[np.int64], names: Renaming) -> None:
         """Give flows the endpoints that their addresses turned out to have had.
 
         side: "local" or "remote"; addresses (k, 16); since_ns (k,) ns since 1970: earlier flows keep what they have.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from flows.flow.columns import Addresses, Categories, Numbers, absent
 from flows.proto import flow_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection
 
     from numpy.typing import NDArray
 
@@ -81,7 +82,7 @@ class Uuids(Categories[str]):
         return np.isin(self.codes + self.first, np.array(list(numbers), np.int64))
 
 
-class _Texts:
+class _Texts(Sequence[str]):
     """Lazy UUID texts of consecutive flows."""
 
     def __init__(self, first: int, count: int, ids: FlowIds) -> None:
@@ -90,8 +91,16 @@ class _Texts:
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, index: int) -> str:
-        return self._ids.of(self._first + index)
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self._ids.of(self._first + i) for i in range(self._count)[index]]
+        return self._ids.of(self._first + range(self._count)[index])
 
 
 class StoreTable:

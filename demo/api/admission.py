@@ -24,6 +24,11 @@ MAX_GENERATED_PREFIX = 58
 _SERVER_FIELDS = ("uid", "resourceVersion", "creationTimestamp", "generation", "selfLink")
 _DELETION_FIELDS = ("deletionTimestamp", "deletionGracePeriodSeconds")
 PERMANENT_NAMESPACES = ("default", "kube-public", "kube-system")
+_METADATA = (
+    *("name", "generateName", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp"),
+    *("deletionTimestamp", "deletionGracePeriodSeconds", "labels", "annotations", "ownerReferences", "finalizers"),
+    "managedFields",
+)
 _ORPHAN, _FOREGROUND = "orphan", "foregroundDeletion"
 _PROPAGATION = {"Orphan": _ORPHAN, "Foreground": _FOREGROUND}
 
@@ -44,6 +49,11 @@ def new_metadata(kind: Kind, given: Json) -> Json:
     else:
         metadata.pop("namespace", None)
     return metadata
+
+
+def ordered_metadata(metadata: Json) -> Json:
+    """Metadata with its fields in the order of the Go type, as people are used to read them."""
+    return {name: metadata[name] for name in _METADATA if name in metadata}
 
 
 def admit_namespace(kind: Kind, obj: Json, namespaces: Mapping[Key, Json]) -> None:

@@ -107,6 +107,8 @@ def _pod(obj: Json) -> None:
     spec.setdefault("serviceAccount", spec["serviceAccountName"])
     status = obj.setdefault("status", {})
     fill(status, {"phase": "Pending", "qosClass": qos_class(spec)})
+    for condition in status.get("conditions", ()):
+        fill(condition, {"lastProbeTime": None, "lastTransitionTime": None})
 
 
 def qos_class(spec: Json) -> str:

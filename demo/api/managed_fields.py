@@ -18,6 +18,11 @@ from flows.demo.api.schema import field_type, item_type
 Json = dict[str, Any]
 _ATOMIC = {"LabelSelector", "ObjectReference", "LocalObjectReference"}
 _ATOMIC_MAPS = {("ServiceSpec", "selector"), ("PodSpec", "nodeSelector")}
+_PLAIN_STRUCTS = {
+    *("spec", "status", "metadata", "template", "jobTemplate", "strategy", "updateStrategy", "resources"),
+    *("daemonEndpoints", "kubeletEndpoint", "nodeInfo", "loadBalancer", "source", "involvedObject", "clientIP"),
+}
+"""Fields whose struct is always there in Go; all others are pointers, and are listed (`.`) when they are set."""
 _UNTRACKED = {
     *("managedFields", "uid", "resourceVersion", "creationTimestamp", "generation", "name", "namespace"),
     *("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"),
@@ -45,7 +50,8 @@ def _value_fields(type_name: str, name: str, value: Any) -> Json:
             return {}
         return {".": {}, **{f"f:{key}": {} for key in value}} if value else {}
     if isinstance(value, dict) and text not in _ATOMIC:
-        return fields_of(text, value, top=False)
+        fields = fields_of(text, value, top=False)
+        return fields if name in _PLAIN_STRUCTS or not fields else {".": {}, **fields}
     merge = list_merge(type_name, name)
     if isinstance(value, list) and merge is not None:
         items = {item_key(merge, item): _item_fields(merge, text, item) for item in value}

@@ -16,6 +16,7 @@ from typing import Any
 from flows.demo.api import admission, errors
 from flows.demo.api.addresses import ServiceAddresses
 from flows.demo.api.clock import now_text
+from flows.demo.api.defaults import apply_defaults
 from flows.demo.api.history import CAPACITY, Change, ChangeType, History, Key
 from flows.demo.api.kinds import KINDS, Kind, kind_of
 
@@ -93,6 +94,7 @@ class Storage:
         kind, old = self._current(resource, obj)
         fresh = copy.deepcopy(old)
         fresh["status"] = copy.deepcopy(obj.get("status", {}))
+        apply_defaults(resource, fresh)
         return self._replace(kind, fresh, old, dry_run=dry_run, track=track)
 
     def delete(self, resource: str, namespace: str | None, name: str) -> Json:
@@ -189,7 +191,7 @@ class Storage:
 
     def _commit(self, kind: Kind, change: ChangeType, obj: Json, previous: Json | None) -> Json:
         self.version += 1
-        obj["metadata"]["resourceVersion"] = str(self.version)
+        obj["metadata"] = admission.ordered_metadata({**obj["metadata"], "resourceVersion": str(self.version)})
         if change == "DELETED":
             self._objects[kind.plural].pop(self._key(obj), None)
         else:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import time
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from conftest import Demo
 
@@ -41,6 +44,47 @@ spec:
   ipFamilyPolicy: PreferDualStack
   selector: {app: web}
   ports: [{name: http, port: 80, targetPort: http}]
+"""
+
+NODE_PORT = """
+apiVersion: v1
+kind: Service
+metadata: {name: svc-b-node, namespace: demo}
+spec:
+  type: NodePort
+  selector: {app: svc-b}
+  ports: [{port: 80, targetPort: 8080, nodePort: 30080}]
+"""
+
+EMPTY = """
+apiVersion: v1
+kind: Service
+metadata: {name: empty, namespace: demo}
+spec:
+  selector: {app: nobody}
+  ports: [{port: 80}]
+"""
+
+ONCE = """
+apiVersion: batch/v1
+kind: Job
+metadata: {name: once, namespace: other}
+spec:
+  template:
+    spec:
+      restartPolicy: Never
+      containers:
+        - name: c
+          image: busybox
+          command: [sh, -c, "test $(cat /conf/word) = $WORD && curl -sf svc-b.demo"]
+          env: [{name: WORD, valueFrom: {configMapKeyRef: {name: once, key: word}}}]
+          volumeMounts: [{name: conf, mountPath: /conf}]
+      volumes: [{name: conf, configMap: {name: once}}]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: once, namespace: other}
+data: {word: hello}
 """
 
 DENY = """
@@ -76,9 +120,7 @@ def test_service_name_leads_to_both_replicas(demo: Demo, family: str) -> None:
 
 def test_name_is_found_through_the_search_domains_of_the_pods_namespace(demo: Demo) -> None:
     options = demo.exec("svc-a", "cat", "/etc/resolv.conf")
-    assert options == (
-        "search demo.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n"
-    )
+    assert options == ("search demo.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n")
     for name in ("svc-b", "svc-b.demo", "svc-b.demo.svc", "svc-b.demo.svc.cluster.local"):
         assert "svc-b.demo.svc.cluster.local" in demo.exec("demo/svc-a", "getent", "ahosts", name)
     assert demo.run("exec", "other/visitor", "--", "getent", "ahosts", "svc-b").returncode == 2
@@ -142,9 +184,7 @@ def test_errors_of_exec_are_one_line(demo: Demo) -> None:
 
 
 def test_what_a_pod_writes_stays_in_the_pod(demo: Demo) -> None:
-    demo.exec(
-        "svc-a", "sh", "-c", "echo x > /etc/flows-demo-test; mkdir /flows-demo-test; echo y > /tmp/flows-demo-test"
-    )
+    demo.exec("svc-a", "sh", "-c", "echo x > /etc/flows-demo-test; mkdir /flows-demo-test; echo y > /tmp/flows-demo-test")
     assert not any(Path(p).exists() for p in ("/etc/flows-demo-test", "/flows-demo-test", "/tmp/flows-demo-test"))
 
 
@@ -196,6 +236,64 @@ def test_network_policy_is_enforced(demo: Demo, tmp_path: Path) -> None:
     finally:
         demo.ok("delete", "-f", str(path))
     eventually("others are let in", lambda: demo.run("exec", "visitor", "--", *ask).returncode == 0)
+
+
+@contextmanager
+def applied(demo: Demo, manifest: str) -> Iterator[None]:
+    """A manifest for the time of a `with`."""
+    demo.ok("apply", "-f", "-", text=manifest)
+    try:
+        yield
+    finally:
+        demo.ok("delete", "-f", "-", text=manifest)
+
+
+def answers_from(address: str) -> set[str]:
+    """Who answers 20 connections from the machine itself."""
+    url = [f"http://{address}:30080"] * 20
+    ask = ["curl", "-s", "--max-time", "3", "-H", "Connection: close", *url]
+    return set(subprocess.run(ask, capture_output=True, text=True, check=False).stdout.split())
+
+
+def test_node_port_leads_from_the_machine_to_pods_on_every_node(demo: Demo) -> None:
+    replicas = {pod["name"] for pod in demo.pods("demo/svc-b-")}
+    addresses = [node["addresses"][0] for node in demo.status()["nodes"]]
+    with applied(demo, NODE_PORT):
+        eventually("both answer", lambda: all(answers_from(address) == replicas for address in addresses))
+
+
+def test_pod_reaches_itself_through_its_service(demo: Demo) -> None:
+    for pod in demo.pods("demo/svc-b-"):
+        loop = "for i in $(seq 20); do curl -s --max-time 3 svc-b || echo lost; done"
+        assert pod["name"] in set(demo.exec(f"demo/{pod['name']}", "sh", "-c", loop).split())
+        assert "lost" not in demo.exec(f"demo/{pod['name']}", "sh", "-c", loop)
+
+
+def test_service_without_endpoints_refuses_at_once(demo: Demo) -> None:
+    ask = ["curl", "-s", "-4", "--max-time", "3", "-o", "/dev/null", "-w", "%{time_total}", "http://empty"]
+    with applied(demo, EMPTY):
+        eventually("it is refused", lambda: demo.run("exec", "svc-a", "--", *ask).returncode == 7)
+
+
+def test_job_runs_once_to_its_end(demo: Demo) -> None:
+    kubectl = ["kubectl", "--kubeconfig", demo.status()["kubeconfig"], "-n", "other"]
+    ask = [*kubectl, "get", "job", "once", "-o", "jsonpath={.status.succeeded}"]
+    with applied(demo, ONCE):
+        eventually("it succeeds", lambda: subprocess.run(ask, capture_output=True, check=False).stdout == b"1")
+        assert [pod["phase"] for pod in demo.pods("other/once-")] == ["Succeeded"]
+
+
+def test_stateful_pod_has_a_name_of_its_own(demo: Demo) -> None:
+    assert demo.exec("svc-a", "curl", "-s", "store-0.store:8080").strip() == "store-0"
+
+
+def test_killed_container_is_started_again(demo: Demo) -> None:
+    (before,) = demo.pods("demo/store-0")
+    os.kill(before["pid"], signal.SIGKILL)
+    eventually("it is back", lambda: [(p["restarts"], p["ready"]) for p in demo.pods("demo/store-0")] == [(1, True)])
+    (after,) = demo.pods("demo/store-0")
+    assert (after["uid"], after["ips"]) == (before["uid"], before["ips"])
+    assert after["containers"][0]["id"] != before["containers"][0]["id"]
 
 
 def test_unknown_image_says_what_to_do(demo: Demo, tmp_path: Path) -> None:

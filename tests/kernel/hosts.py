@@ -1,8 +1,8 @@
 """Two hosts on one machine: a network namespace and a cgroup each, joined by a wire.
 
-    +--------- client ---------+            +--------- server ---------+
-    | 10.99.0.1  fd00:99::1    | -- veth -- | 10.99.0.2  fd00:99::2    |
-    +--------------------------+            +--------------------------+
++--------- client ---------+            +--------- server ---------+
+| 10.99.0.1  fd00:99::1    | -- veth -- | 10.99.0.2  fd00:99::2    |
++--------------------------+            +--------------------------+
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import multiprocessing
 import os
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from flows.agent.probe.cgroup import find_subtree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 CLONE_NEWNET = 0x40000000
 ADDRESSES = {"client": ("10.99.0.1", "fd00:99::1"), "server": ("10.99.0.2", "fd00:99::2")}
@@ -92,7 +92,7 @@ class Running:
     def tell(self, value: Any = None) -> None:
         self.channel.send(value)
 
-    def __enter__(self) -> Running:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import os
 import signal
@@ -9,6 +10,7 @@ import struct
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,8 +23,6 @@ from flows.agent.probe.probe import Probe
 from flows.agent.probe.record import Counter
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from hosts import Host
 
 PROG_QUERY = 16  # enum bpf_cmd
@@ -43,8 +43,6 @@ def programs(cgroup: Path, attach: bpf.AttachType) -> int:
     descriptor = os.open(cgroup, os.O_RDONLY)
     attributes = bytearray(struct.pack("<IIIIQI4x", descriptor, attach, 0, 0, 0, 0))
     try:
-        import ctypes
-
         buffer = (ctypes.c_char * len(attributes)).from_buffer(attributes)
         assert ctypes.CDLL(None).syscall(bpf.SYSCALL["x86_64"], PROG_QUERY, buffer, len(attributes)) == 0
         return struct.unpack_from("<I", attributes, 24)[0]
@@ -118,8 +116,6 @@ def test_a_full_table_is_counted(both_hosts: tuple[Path, Host, Host]) -> None:
     [("/sys/fs/cgroup/absent", "no such directory"), ("/tmp", "not on a cgroup v2 file system")],
 )
 def test_a_path_that_is_no_cgroup_is_explained(path: str, message: str) -> None:
-    from pathlib import Path
-
     with pytest.raises(CgroupError, match=message) as caught:
         find_subtree(Path(path))
     assert "cgroup v2 is mounted at /" in str(caught.value)

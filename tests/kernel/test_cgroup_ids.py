@@ -23,7 +23,7 @@ def cgroup2() -> Path:
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A cgroup of our own."""
-    path = cgroup2() / f"flows-test-{os.getpid()}"
+    path = cgroup2() / f"flows-test-ids-{os.getpid()}"
     path.mkdir()
     yield path
     for child in sorted(path.rglob("*"), reverse=True):

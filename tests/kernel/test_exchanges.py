@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 import subprocess
 from typing import TYPE_CHECKING
@@ -79,8 +80,6 @@ def test_tcp_from_a_raw_socket_is_kept_in_the_table(watch: Watch) -> None:
 
 
 def ipv6(watch: Watch, next_header: int, payload: bytes) -> bytes:
-    import socket
-
     ends = [socket.inet_pton(socket.AF_INET6, host.address(6)) for host in (watch.client, watch.server)]
     return struct.pack("!IHBB", 6 << 28, len(payload), next_header, 64) + b"".join(ends) + payload
 

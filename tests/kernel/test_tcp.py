@@ -9,21 +9,19 @@ import pytest
 import traffic
 from watching import QUICK, events, last_records
 
-from flows.agent.probe.probe import Probe
 from flows.agent.probe.cgroup import find_subtree
+from flows.agent.probe.probe import Probe
 from flows.agent.probe.record import Event, Initiator
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from watching import Watch
     from hosts import Host
+    from watching import Watch
 
 N = 23  # prime, so that no double count can pass for it
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 versions = pytest.mark.parametrize("version", [4, 6])
-
-
 
 
 @versions

@@ -6,17 +6,18 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import hosts
 import numpy as np
 
-from flows.agent.probe.probe import Probe
 from flows.agent.probe.record import RECORD, Event
 from flows.agent.probe.settings import SECOND, ProbeSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import hosts
     from numpy.typing import NDArray
+
+    from flows.agent.probe.probe import Probe
 
 # Short intervals, so that no test waits long; what they are by default changes nothing in what happens.
 QUICK = ProbeSettings(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Filler
 from samples import CLIENT_NUMBER, CLUSTER_IP_NUMBER, SERVER_NUMBER, WORLD_NUMBER, record
 
 from flows.agent.observer.query import Observer, parse_request
@@ -13,6 +12,7 @@ from flows.agent.probe.record import TABLE_ID, Event, Initiator
 from flows.proto import extension_pb2, flow_pb2, observer_pb2
 
 if TYPE_CHECKING:
+    from conftest import Filler
     from google.protobuf.message import Message
 
 UDP, ICMP, ICMPV6, SCTP = 17, 1, 58, 132
@@ -122,9 +122,7 @@ def test_outcomes(observer: Observer, fill: Filler, event: Event, verdict: str, 
     assert flow.Summary == f"TCP Flags: SYN{words}"
 
 
-@pytest.mark.parametrize(
-    ("address", "text", "version"), [("10.0.0.2", "10.0.0.2", "IPv4"), ("fd00::2", "fd00::2", "IPv6")]
-)
+@pytest.mark.parametrize(("address", "text", "version"), [("10.0.0.2", "10.0.0.2", "IPv4"), ("fd00::2", "fd00::2", "IPv6")])
 def test_addresses(observer: Observer, fill: Filler, address: str, text: str, version: str) -> None:
     fill((record(local_addr=address, remote_addr=address), CLIENT_NUMBER, SERVER_NUMBER))
     flow = shown(observer)[0]

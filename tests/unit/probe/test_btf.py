@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 import pytest
@@ -64,7 +65,5 @@ def test_what_the_kernel_lacks_is_named(structure: str, path: str) -> None:
 def test_any_bytes_give_a_table_or_a_btf_error(noise: bytes, at: int) -> None:
     whole = blob()
     for damaged in (noise, whole[:at], whole[:at] + noise + whole[at + len(noise) :]):
-        try:
-            Btf(damaged)
-        except BtfError as error:
-            assert "BTF" in str(error)
+        with contextlib.suppress(BtfError):
+            assert Btf(damaged).type_id("inner", Kind.STRUCT) > 0

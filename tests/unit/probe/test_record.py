@@ -109,6 +109,4 @@ def test_enums_have_the_same_names_in_the_same_order(enum: str, names: list[str]
 
 
 def test_events_are_those_of_the_api() -> None:
-    assert {event.name: int(event) for event in Event} == {
-        name: number for name, number in extension_pb2.Event.items() if number
-    }
+    assert {event.name: int(event) for event in Event} == {name: number for name, number in extension_pb2.Event.items() if number}
