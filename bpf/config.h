@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /* What the loader decides (agent/probe/compile.py): intervals, sizes, the observed subtree, and kernel offsets from BTF (OFFSET_*). */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /* What has no connection in the kernel: UDP, ICMP, SCTP, raw sockets. Kept in a table, packet by packet. */
 #pragma once
 #include "kernel.h"

@@ -1,4 +1,5 @@
-/* Entry points. The loader (agent/probe/load.py) knows each by its name and type. */
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/* Entry points. agent/probe/compile.py knows each by its name and type. */
 #include "tcp.h"
 #include "exchange.h"
 

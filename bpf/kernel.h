@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /* Kernel structures, read by offset: OFFSET_<struct>_<field> come from this kernel's BTF. */
 #pragma once
 #include "record.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /* Packets: headers in, one flat struct out. Nothing here trusts a length field. */
 #pragma once
 #include "maps.h"

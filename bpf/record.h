@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /* The one record that leaves the kernel: a change of one connection, as one local socket saw it.
  * agent/probe/record.py mirrors it; tests/unit/probe/test_record.py proves that both agree, byte for byte. */
 #pragma once

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /* TCP: the kernel's socket is the connection table. Its state changes make the records, its counters fill them. */
 #pragma once
 #include "kernel.h"

@@ -56,13 +56,22 @@ class Manifest:
         return f"{self.kind.singular}{group}/{self.body['metadata']['name']}"
 
 
+class ManifestLoader(yaml.SafeLoader):
+    """YAML as Kubernetes reads it: what looks like a date is text, as in JSON."""
+
+    yaml_implicit_resolvers = {
+        letter: [(tag, pattern) for tag, pattern in rows if tag != "tag:yaml.org,2002:timestamp"]
+        for letter, rows in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def parse_manifests(text: str, source: str) -> list[Manifest]:
     """Objects of a YAML or JSON text: several documents, and Lists, allowed. UsageError names what is
     wrong where.
     """
     try:
-        documents = [d for d in yaml.safe_load_all(text) if d is not None]
-    except yaml.YAMLError as error:
+        documents = [d for d in yaml.load_all(text, ManifestLoader) if d is not None]
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
     bodies: list[Any] = []
     for document in documents:
@@ -150,9 +159,7 @@ class Client:
             response = connection.getresponse()
             answer: Json = json.loads(response.read() or b"{}")
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise DemoError(
-                f"{method} {self.address.geturl()}{path}: {error}; is the demo up? flows demo status"
-            ) from None
+            raise DemoError(f"{method} {self.address.geturl()}{path}: {error}; is the demo up? flows demo status") from None
         finally:
             connection.close()
         if response.status >= 400:

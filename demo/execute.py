@@ -71,7 +71,5 @@ def _container(pod: Json, name: str | None) -> Json:
         raise DemoError(f"{title} has no container {name!r}; expected one of {', '.join(there)}")
     running = [row for row in rows if row["pid"]]
     if not running:
-        raise DemoError(
-            f"{title} runs no process now ({pod['waiting'] or pod['phase']}): wait for it, or see its events"
-        )
+        raise DemoError(f"{title} runs no process now ({pod['waiting'] or pod['phase']}): wait for it, or see its events")
     return running[0]

@@ -51,8 +51,8 @@ def up(*, agents: bool, timeout: float) -> None:
         elif agents != bool((load_status() or {}).get("agents")):
             raise DemoError(f"the demo is up {'without' if agents else 'with'} agents: flows demo down, then up again")
         _wait(deadline, lambda status: None if status else "the API server")
-        version = apply_manifests()
-        _wait(deadline, lambda status: _not_ready(status, version))
+        ours, version = apply_manifests()
+        _wait(deadline, lambda status: _not_ready(status, ours, version))
 
 
 def down() -> None:
@@ -94,14 +94,15 @@ def check_programs() -> None:
         raise DemoError(f"demo up: programs are missing: apt-get install {' '.join(missing)}")
 
 
-def apply_manifests() -> int:
-    """Apply the demo's own manifests; the last resourceVersion they got."""
-    client, version = Client(layout.KUBECONFIG), 0
+def apply_manifests() -> tuple[set[str], int]:
+    """Apply the demo's own manifests; what they are (as `kind namespace/name`), the last resourceVersion they got."""
+    client, version, names = Client(layout.KUBECONFIG), 0, set()
     for path in sorted(MANIFESTS.glob("*.yaml")):
         for manifest in in_order(parse_manifests(path.read_text(), path.name)):
             _, obj = client.apply(manifest)
             version = max(version, int(obj["metadata"]["resourceVersion"]))
-    return version
+            names.add(f"{manifest.kind.singular} {obj['metadata'].get('namespace')}/{obj['metadata']['name']}")
+    return names, version
 
 
 def _clear() -> None:
@@ -117,12 +118,13 @@ def _remove_run_directory() -> None:
         return  # somebody else's sockets are in it
 
 
-def _not_ready(status: Json | None, version: int) -> str | None:
-    """What is still missing; None when all is ready."""
+def _not_ready(status: Json | None, ours: set[str], version: int) -> str | None:
+    """What is still missing; None when all that is the demo's own is ready."""
     if status is None or status["version"] < version:
         return "the controllers"
-    if status["waiting"]:
-        return str(status["waiting"][0])
+    waiting = [what for what in status["waiting"] if what.partition(":")[0] in ours]
+    if waiting:
+        return str(waiting[0])
     return next((_absent(agent) for agent in status["agents"] if not _listens(agent["address"])), None)
 
 
@@ -149,14 +151,16 @@ def _wait(deadline: float, missing: Callable[[Json | None], str | None]) -> None
             _say(f"waiting for {what}")
             said = what
         if time.monotonic() > deadline:
-            raise DemoError(
-                f"demo up: not ready in time, still waiting for {what}; see flows demo status, {layout.LOGS}"
-            )
+            raise DemoError(f"demo up: not ready in time, still waiting for {what}{_first_problem(load_status())}")
         if running.control_plane() is None:
-            raise DemoError(
-                f"demo up: the control plane ended: {_last_line(layout.DAEMON_LOG)} (log: {layout.DAEMON_LOG})"
-            )
+            raise DemoError(f"demo up: the control plane ended: {_last_line(layout.DAEMON_LOG)} (log: {layout.DAEMON_LOG})")
         time.sleep(POLL_SECONDS)
+
+
+def _first_problem(status: Json | None) -> str:
+    """`; POD: why`, for the first pod that says why it does not run."""
+    pods = status["pods"] if status else []
+    return next((f"; {p['namespace']}/{p['name']}: {p['problem']}" for p in pods if p["problem"]), "")
 
 
 def _last_line(log: Path) -> str:

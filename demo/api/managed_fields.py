@@ -163,6 +163,28 @@ def entry(manager: str, operation: str, api_version: str, fields: Json, subresou
     return made | ({"subresource": subresource} if subresource else {})
 
 
+def _entries(obj: Json) -> list[Json]:
+    """A copy of the entries of an object; those that no server wrote are left out."""
+    listed = obj.get("metadata", {}).get("managedFields") or []
+    return [copy.deepcopy(item) for item in listed if _well_formed(item.get("fieldsV1"))]
+
+
+def _well_formed(fields: Any) -> bool:
+    if not isinstance(fields, dict):
+        return False
+    return all(_is_step(key) and _well_formed(value) for key, value in fields.items())
+
+
+def _is_step(key: str) -> bool:
+    if key == "." or key.startswith("f:"):
+        return True
+    try:
+        parsed = json.loads(key[2:])
+    except (ValueError, RecursionError):
+        return False
+    return key.startswith("v:") or (key.startswith("k:") and isinstance(parsed, dict))
+
+
 def _is(item: Json, manager: str, operation: str, subresource: str) -> bool:
     wanted = (manager, operation, subresource)
     return (item.get("manager"), item.get("operation"), item.get("subresource", "")) == wanted
@@ -170,7 +192,7 @@ def _is(item: Json, manager: str, operation: str, subresource: str) -> bool:
 
 def record_update(type_name: str, old: Json | None, new: Json, manager: str, subresource: str = "") -> None:
     """Note in `new` which fields an ordinary write set, and take fields that are gone from all managers."""
-    entries: list[Json] = copy.deepcopy((old or {}).get("metadata", {}).get("managedFields") or [])
+    entries = _entries(new)
     changed = changed_fields(type_name, old or {}, new)
     if subresource:
         changed = {key: value for key, value in changed.items() if key == f"f:{subresource}"}
@@ -197,7 +219,7 @@ def record_update(type_name: str, old: Json | None, new: Json, manager: str, sub
 
 def apply_patch(type_name: str, live: Json | None, applied: Json, manager: str, *, force: bool) -> Json:
     """Merge an applied configuration into the live object. Raises StatusError 409 when others own what it changes."""
-    entries: list[Json] = copy.deepcopy((live or {}).get("metadata", {}).get("managedFields") or [])
+    entries = _entries(live or {})
     fields = fields_of(type_name, applied)
     others = [item for item in entries if not _is(item, manager, "Apply", "")]
     if live is not None:

@@ -13,7 +13,9 @@ from flows.demo.api.merge_keys import RETAIN_KEYS, list_merge
 from flows.demo.api.schema import item_type, types
 
 Json = dict[str, Any]
-V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+V2_PROTOBUF_ASKED = (V2_PROTOBUF, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")
+"""What clients ask for; the older name has an `@`, which is no media type, so answers never bear it."""
 _PREFIX = "io.k8s.api."
 _SCALARS: dict[str, Json] = {
     "string": {"type": "string"},

@@ -298,7 +298,7 @@ def _note_writer(target: Target, answer: Json, manager: str) -> None:
 def _openapi(request: web.Request) -> web.Response:
     parts = request.path.strip("/").split("/")
     if parts == ["openapi", "v2"]:
-        if openapi.V2_PROTOBUF in request.headers.get("Accept", ""):
+        if any(name in request.headers.get("Accept", "") for name in openapi.V2_PROTOBUF_ASKED):
             return web.Response(
                 body=openapi.v2_protobuf(), content_type=openapi.V2_PROTOBUF, headers=wire.common_headers()
             )

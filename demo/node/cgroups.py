@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from flows.demo.layout import Driver, NodeLayout, Runtime
 
 MOUNTINFO = Path("/proc/self/mountinfo")
-REMOVAL_SECONDS = (
-    5.0  # a killed process leaves its cgroup within milliseconds; only one stuck in the kernel takes longer
-)
+REMOVAL_SECONDS = 5.0  # a killed process leaves its cgroup within milliseconds; only one stuck in the kernel takes longer
 
 # How a runtime names a container's cgroup under the systemd driver; under cgroupfs it is the bare id (CRI-O
 # keeps its prefix).
@@ -41,9 +39,7 @@ def root() -> Path:
     """The demo's own cgroup, under this machine's cgroup v2 mount."""
     mount = find_mount(MOUNTINFO.read_text())
     if mount is None:
-        raise DemoError(
-            "no cgroup v2 file system is mounted: mount -t cgroup2 none /sys/fs/cgroup/unified (after mkdir)"
-        )
+        raise DemoError("no cgroup v2 file system is mounted: mount -t cgroup2 none /sys/fs/cgroup/unified (after mkdir)")
     return mount / layout.NAME
 
 

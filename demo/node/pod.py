@@ -16,7 +16,7 @@ from flows.demo.api.errors import StatusError
 from flows.demo.node import cgroups, containerspec, netns, podnet, volumes
 from flows.demo.node.container import ContainerRunner
 from flows.demo.node.podspec import MissingObjectError, PodContext
-from flows.demo.node.podstatus import Container, phase, pod_status
+from flows.demo.node.podstatus import Container, phase, pod_status, problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,9 +125,7 @@ class PodWorker:
         ctx = self._context()
         while True:
             try:
-                self.volumes = volumes.prepare(
-                    self.directory / "volumes", ctx, lambda: self.parts.token(ctx.namespace, account)
-                )
+                self.volumes = volumes.prepare(self.directory / "volumes", ctx, lambda: self.parts.token(ctx.namespace, account))
             except MissingObjectError as missing:
                 self.event("Warning", "FailedMount", f"MountVolume.SetUp failed: {missing}")
                 self.publish()
@@ -198,7 +196,8 @@ class PodWorker:
             "ready": all(c.ready for c in main),
             "restarts": sum(c.restarts for c in main),
             "waiting": next((c.state["waiting"]["reason"] for c in self.containers if "waiting" in c.state), ""),
-            "netns": self.netns,
+            "problem": next(filter(None, map(problem, self.containers)), ""),
+            "netns": self.netns if self.network or self.spec.get("hostNetwork") else "",
             "pid": first["pid"],
             "cgroup": first["cgroup"],
             "containers": rows,

@@ -52,9 +52,7 @@ class PodContext:
                 return {}
             raise MissingObjectError(f'{resource[:-1]} "{name}" not found')
         if resource == "secrets":
-            decoded = {
-                k: base64.b64decode(v).decode(errors="surrogateescape") for k, v in (found.get("data") or {}).items()
-            }
+            decoded = {k: base64.b64decode(v).decode(errors="surrogateescape") for k, v in (found.get("data") or {}).items()}
             return decoded | (found.get("stringData") or {})
         return dict(found.get("data") or {})
 

@@ -73,9 +73,15 @@ def phase(containers: Sequence[Container], restart_policy: str) -> str:
     return "Failed" if restart_policy == "Never" else "Running"
 
 
-def conditions(
-    containers: Sequence[Container], sandboxed: bool, final: str, old: Sequence[Json], now: str
-) -> list[Json]:
+def problem(container: Container) -> str:
+    """Why a container does not run, in the words of whoever knows best; empty for one that does or never failed."""
+    if container.running:
+        return ""
+    details = [*container.last.values(), *container.state.values()]
+    return next((str(row["message"]) for row in details if row.get("message")), "")
+
+
+def conditions(containers: Sequence[Container], sandboxed: bool, final: str, old: Sequence[Json], now: str) -> list[Json]:
     """status.conditions; a condition that did not change keeps its lastTransitionTime."""
     main = [c for c in containers if not c.init]
     unready = [c.name for c in main if not c.ready]

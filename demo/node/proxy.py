@@ -47,9 +47,7 @@ def _sets(family: int, ports: Sequence[ServicePort]) -> list[str]:
 def _node_port_elements(ports: Iterable[ServicePort]) -> list[str]:
     """A node port is one key for both families: its chain tells them apart."""
     chains = {
-        (p.protocol, p.node_port): f"goto node-port-{p.protocol}-{p.node_port}"
-        for p in ports
-        if p.node_port and p.endpoints
+        (p.protocol, p.node_port): f"goto node-port-{p.protocol}-{p.node_port}" for p in ports if p.node_port and p.endpoints
     }
     return [f"{protocol} . {port} : {verdict}" for (protocol, port), verdict in sorted(chains.items())]
 

@@ -308,3 +308,12 @@ def test_unknown_image_says_what_to_do(demo: Demo, tmp_path: Path) -> None:
     finally:
         demo.ok("delete", "-f", str(path))
     eventually("it is gone", lambda: not demo.pods("other/own"))
+
+
+def test_somebody_elses_broken_pod_does_not_keep_up_waiting(demo: Demo) -> None:
+    broken = "apiVersion: v1\nkind: Pod\nmetadata: {name: broken}\n"
+    broken += "spec: {containers: [{name: c, image: busybox, command: [no-such-program]}]}\n"
+    with applied(demo, broken):
+        eventually("it fails", lambda: [p["waiting"] for p in demo.pods("default/broken")] == ["CrashLoopBackOff"])
+        assert demo.pods("default/broken")[0]["problem"] == 'exec: "no-such-program": executable file not found in $PATH'
+        demo.up()

@@ -32,9 +32,7 @@ def test_not_ready_addresses_are_published_when_asked() -> None:
 
 def test_pod_has_a_name_made_of_its_address() -> None:
     text = dns.records([], [], [pod("a", ["10.244.1.2", "fd00:10:244:1::2"])])
-    assert text == (
-        "10.244.1.2 10-244-1-2.demo.pod.cluster.local\nfd00:10:244:1::2 fd00-10-244-1--2.demo.pod.cluster.local\n"
-    )
+    assert text == ("10.244.1.2 10-244-1-2.demo.pod.cluster.local\nfd00:10:244:1::2 fd00-10-244-1--2.demo.pod.cluster.local\n")
 
 
 def test_external_name_has_no_address() -> None:

@@ -44,8 +44,7 @@ RESOLV = [
     ),
     (
         {"dnsConfig": {"options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}], "searches": ["corp"]}},
-        "search demo.svc.cluster.local svc.cluster.local cluster.local corp\nnameserver 10.96.0.10\n"
-        "options ndots:2 edns0\n",
+        "search demo.svc.cluster.local svc.cluster.local cluster.local corp\nnameserver 10.96.0.10\noptions ndots:2 edns0\n",
     ),
     ({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["192.0.2.1"]}}, "nameserver 192.0.2.1\n"),
 ]
@@ -134,9 +133,7 @@ def test_a_volumes_file_cannot_leave_the_volume(tmp_path: Path) -> None:
 
 
 def test_mounts_come_parents_first(tmp_path: Path) -> None:
-    container = {
-        "volumeMounts": [{"name": "v", "mountPath": "/a/b", "readOnly": True}, {"name": "v", "mountPath": "/a"}]
-    }
+    container = {"volumeMounts": [{"name": "v", "mountPath": "/a/b", "readOnly": True}, {"name": "v", "mountPath": "/a"}]}
     assert volumes.mounts(container, {"v": tmp_path}) == [
         (str(tmp_path), "/a", False),
         (str(tmp_path), "/a/b", True),

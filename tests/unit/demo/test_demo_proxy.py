@@ -37,10 +37,7 @@ def test_loading_replaces_the_table_in_one_transaction() -> None:
 
 def test_service_without_endpoints_is_rejected_not_translated() -> None:
     text = rules([service("svc-b", ["10.96.0.20"], HTTP)], [])
-    assert (
-        "set no-endpoints4 {\n    type ipv4_addr . inet_proto . inet_service\n    elements = { 10.96.0.20 . tcp . 80 }"
-        in text
-    )
+    assert "set no-endpoints4 {\n    type ipv4_addr . inet_proto . inet_service\n    elements = { 10.96.0.20 . tcp . 80 }" in text
     assert "dnat" not in text.replace("ct status dnat", "")
 
 
@@ -51,9 +48,7 @@ def test_endpoint_that_is_not_ready_gets_nothing() -> None:
 
 
 def test_unknown_readiness_counts_as_ready() -> None:
-    (row,) = service_ports(
-        [service("svc-b", ["10.96.0.20"], HTTP)], [endpoint_slice("svc-b", V4, BEHIND, conditions={})]
-    )
+    (row,) = service_ports([service("svc-b", ["10.96.0.20"], HTTP)], [endpoint_slice("svc-b", V4, BEHIND, conditions={})])
     assert row.endpoints == (("10.244.1.2", 8080), ("10.244.2.3", 8080))
 
 

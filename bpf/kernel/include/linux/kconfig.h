@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /* Stands in for a kernel's configuration header, which BCC includes first: nodes often have no kernel headers.
  * Nothing here describes a kernel; what is read from one by offset comes from its BTF (agent/probe/btf.py). */
 #pragma once
