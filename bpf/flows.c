@@ -108,10 +108,6 @@ int inet_sock_set_state(u64 *ctx)
 	case TCP_ESTABLISHED:
 		on_established(sk, old_state);
 		break;
-	case TCP_FIN_WAIT1:
-	case TCP_LAST_ACK:
-		on_fin_sent(sk);
-		break;
 	case TCP_CLOSE:
 		if (old_state == TCP_LISTEN)
 			remove_listener(sk);

@@ -110,15 +110,14 @@ static __always_inline void begin(struct connection *connection, void *sk)
 	connection->cgroup_id = cgroup_of(sk);
 }
 
-static __always_inline struct connection *remember(void *sk, struct connection *connection)
+static __always_inline bool remember(void *sk, struct connection *connection)
 {
 	u64 key = (u64)sk;
 
-	if (connections.update(&key, connection)) {
-		count(LOST_CONNECTION);
-		return 0;
-	}
-	return connections.lookup(&key);
+	if (!connections.update(&key, connection))
+		return true;
+	count(LOST_CONNECTION);
+	return false;
 }
 
 static __always_inline void on_syn_sent(void *sk)
@@ -147,30 +146,44 @@ static __always_inline struct listener_key listener_key_of(void *sk, void *tcp)
 static __always_inline void add_listener(void *sk, void *task)
 {
 	void *tcp = bpf_skc_to_tcp_sock(sk);
-	struct listener listener = {};
+	struct listener listener = { .id = bpf_get_socket_cookie(sk), .sockets = 1 };
 	struct listener *known;
 	struct listener_key key;
 
 	if (!tcp || !in_subtree(sk))
 		return;
 	key = listener_key_of(sk, tcp);
-	read_process(&listener.process, task);
 	known = listeners.lookup(&key);
-	if (!known)
-		listeners.update(&key, &listener);
-	else if (known->process.pid != listener.process.pid)
-		known->ambiguous = 1;
+	if (known && known->id == listener.id)
+		return;
+	if (known)
+		listener.sockets += known->sockets;
+	read_process(&listener.process, task);
+	listeners.update(&key, &listener);
 }
 
 static __always_inline void remove_listener(void *sk)
 {
 	void *tcp = bpf_skc_to_tcp_sock(sk);
+	struct listener *known;
 	struct listener_key key;
 
-	if (!tcp || !in_subtree(sk))
+	if (!tcp)
 		return;
 	key = listener_key_of(sk, tcp);
-	listeners.delete(&key);
+	known = listeners.lookup(&key);
+	if (!known)
+		return;
+	known->sockets -= 1;
+	if (!known->sockets)
+		listeners.delete(&key);
+	else if (known->id == bpf_get_socket_cookie(sk))
+		known->process.pid = known->process.comm[0] = known->process.comm[1] = 0; /* who remains is not known */
+}
+
+static __always_inline u64 packets_of(void *tcp)
+{
+	return (u64)FIELD(u32, tcp, OFFSET_tcp_segs_out) + FIELD(u32, tcp, OFFSET_tcp_segs_in);
 }
 
 static __always_inline void established_by_us(void *sk, void *tcp)
@@ -193,7 +206,6 @@ static __always_inline void established_by_them(void *sk, void *tcp)
 	struct connection accepted = {
 		.initiator = INITIATOR_REMOTE, .flags_sent = SYN | ACK, .flags_received = SYN | ACK,
 	};
-	struct connection *connection;
 	struct listener *listener;
 	struct listener_key key;
 
@@ -202,14 +214,15 @@ static __always_inline void established_by_them(void *sk, void *tcp)
 	begin(&accepted, sk);
 	key = listener_key_of(sk, tcp);
 	listener = listeners.lookup(&key);
-	if (listener && !listener->ambiguous)
+	if (listener && listener->sockets == 1)
 		accepted.process = listener->process;
 	/* the first RTT sample is the time from our SYN-ACK to its ACK (tcp_synack_rtt_meas) */
 	accepted.handshake_us = FIELD(u32, tcp, OFFSET_tcp_srtt_us) >> 3;
 	accepted.start_ns = now - (u64)accepted.handshake_us * 1000;
-	connection = remember(sk, &accepted);
-	if (connection)
-		emit_connection(connection, sk, tcp, ESTABLISHED, now, true);
+	accepted.emitted_ns = now;
+	accepted.emitted_activity = packets_of(tcp);
+	if (remember(sk, &accepted))
+		emit_connection(&accepted, sk, tcp, ESTABLISHED, now, true);
 }
 
 static __always_inline void on_established(void *sk, int old_state)
@@ -220,15 +233,6 @@ static __always_inline void on_established(void *sk, int old_state)
 		established_by_us(sk, tcp);
 	else if (tcp)
 		established_by_them(sk, tcp);
-}
-
-/* Our FIN leaves: always the act of the process that owns the socket, so for an accepted one this names the worker. */
-static __always_inline void on_fin_sent(void *sk)
-{
-	struct connection *connection = lookup_connection(sk);
-
-	if (connection && connection->initiator != INITIATOR_LOCAL)
-		read_process(&connection->process, (void *)bpf_get_current_task_btf());
 }
 
 static __always_inline u8 failed_open(struct connection *connection, u32 error)

@@ -66,9 +66,7 @@ class ManifestLoader(yaml.SafeLoader):
 
 
 def parse_manifests(text: str, source: str) -> list[Manifest]:
-    """Objects of a YAML or JSON text: several documents, and Lists, allowed. UsageError names what is
-    wrong where.
-    """
+    """Objects of a YAML or JSON text: several documents, and Lists, allowed. UsageError names what is wrong where."""
     try:
         documents = [d for d in yaml.load_all(text, ManifestLoader) if d is not None]
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -120,9 +118,7 @@ def merge_patch(last: Json, wanted: Json, live: Json) -> Json:
 
 
 def _covers(live: Any, wanted: Any) -> bool:
-    """Whether `live` says all that `wanted` says: the server adds defaults inside lists, which are no
-    difference.
-    """
+    """Whether `live` says all that `wanted` says: the server adds defaults inside lists, which are no difference."""
     if isinstance(wanted, dict) and isinstance(live, dict):
         return all(_covers(live.get(key), value) for key, value in wanted.items())
     if isinstance(wanted, list) and isinstance(live, list):

@@ -13,6 +13,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from flows.demo import layout, readiness
+from flows.demo.api.kinds import BY_PLURAL
 from flows.demo.api.pki import Pki, write_kubeconfig
 from flows.demo.api.server import RunningServer, start_api
 from flows.demo.api.storage import Storage
@@ -41,7 +42,8 @@ class ControlPlane:
         self.storage = Storage((layout.SERVICE_NET, layout.SERVICE_NET6))
         self.pki = Pki(layout.STATE / "pki")
         self.root = cgroups.root()
-        self.status = Reaction("status", self.storage, frozenset(readiness.WANTED) | {"pods"}, self.write_status)
+        # Any change: `up` waits until the status is as new as the last object it applied.
+        self.status = Reaction("status", self.storage, frozenset(BY_PLURAL) - {"events"}, self.write_status)
         self.kubelets = [Kubelet(self._parts(node), self.status.trigger) for node in layout.NODES]
         self.agents = [NodeAgent(n, self.root / n.name, self.status.trigger) for n in layout.NODES] if agents else []
 

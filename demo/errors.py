@@ -7,6 +7,11 @@ DemoError
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """Text with what a terminal would obey written out: names and messages come from whoever wrote a manifest."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class DemoError(Exception):
     """What was being done, on what, and the cure, in one line. Exit code 1."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.demo import layout, running, sweep
 from flows.demo.client import Client, in_order, parse_manifests
-from flows.demo.errors import DemoError
+from flows.demo.errors import DemoError, printable
 from flows.demo.status import load_status
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ NGINX_LUA = Path("/usr/lib/nginx/modules/ngx_http_lua_module.so")
 
 
 def up(*, agents: bool, timeout: float) -> None:
-    """Bring the demo up and wait until all of it is ready. What is up already stays; what crashed is
-    removed first.
-    """
+    """Bring the demo up and wait until all of it is ready. What is up stays; what crashed is removed first."""
     deadline = time.monotonic() + timeout
     check_programs()
     with running.locked() as lock:
@@ -171,5 +169,5 @@ def _last_line(log: Path) -> str:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"flows demo: {text}\n")
+    sys.stderr.write(f"flows demo: {printable(text)}\n")
     sys.stderr.flush()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from flows.demo import layout, lifecycle
 from flows.demo.client import Client, in_order, parse_manifests
-from flows.demo.errors import DemoError, UsageError
+from flows.demo.errors import DemoError, UsageError, printable
 from flows.demo.status import print_status, read_status
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def main(argv: list[str]) -> int:
         check_root(args.command)
         return COMMANDS[args.command][2](args)
     except DemoError as error:
-        sys.stderr.write(f"flows: {error}\n")
+        sys.stderr.write(f"flows: {printable(str(error))}\n")
         return 2 if isinstance(error, UsageError) else 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us is gone: nothing more to say

@@ -50,5 +50,7 @@ class Reaction:
                     await self.act()
                 except (DemoError, OSError) as error:
                     log.warning("%s: %s", self.name, error)
+                except Exception:  # an object nobody thought of must not end the whole cluster
+                    log.exception("%s", self.name)
         finally:
             unsubscribe()

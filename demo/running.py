@@ -1,6 +1,4 @@
-"""The demo's control plane as a process: its pid file, whether it lives, start and end, and the lock
-around both.
-"""
+"""The demo's control plane as a process: its pid file, whether it lives, start and end, and the lock around both."""
 
 from __future__ import annotations
 
@@ -27,9 +25,7 @@ STOP_SECONDS = 8.0  # for the agents to detach; what is left then is killed with
 
 
 def start_time(pid: int) -> str:
-    """When a process began, in clock ticks since boot (proc(5), field 22); empty if it is gone or a
-    zombie.
-    """
+    """When a process began, in clock ticks since boot (proc(5), field 22); empty if it is gone or a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from flows.demo import layout, running
-from flows.demo.errors import DemoError
+from flows.demo.errors import DemoError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,13 +54,13 @@ def print_status(status: Json, *, next_commands: bool = False) -> None:
     if agents:
         text += "\n" + _table(("AGENT", "ADDRESS", "SOCKET", "PID"), agents)
     text += f"\nAPI {status['api']['address']}, kubeconfig {status['kubeconfig']}\n"
-    text += "".join(f"waiting for {what}\n" for what in status["waiting"])
+    text += "".join(f"waiting for {printable(what)}\n" for what in status["waiting"])
     sys.stdout.write(text + (NEXT.format(kubeconfig=status["kubeconfig"]) if next_commands else ""))
 
 
 def _state(pod: Json) -> str:
     if pod["waiting"]:
-        return str(pod["waiting"])
+        return printable(str(pod["waiting"]))
     return "Ready" if pod["ready"] else str(pod["phase"])
 
 

@@ -1,6 +1,4 @@
-"""Remove everything the demo ever made on this machine, found by its name and its cgroup, whatever crashed
-before.
-"""
+"""Remove everything the demo ever made on this machine, found by its name and its cgroup, whatever crashed before."""
 
 from __future__ import annotations
 

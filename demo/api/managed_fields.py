@@ -123,6 +123,15 @@ def _has(fields: Json, path: tuple[str, ...]) -> bool:
     return True
 
 
+def _has_leaf(fields: Json, path: tuple[str, ...]) -> bool:
+    """Whether a set holds a path itself, not only what is inside it."""
+    for key in path:
+        if key not in fields:
+            return False
+        fields = fields[key]
+    return not fields.keys() - {"."}
+
+
 def _prune(fields: Json, path: tuple[str, ...]) -> None:
     key, *rest = path
     if rest and key in fields:
@@ -227,12 +236,26 @@ def apply_patch(type_name: str, live: Json | None, applied: Json, manager: str, 
     previous: Json = next((item["fieldsV1"] for item in entries if _is(item, manager, "Apply", "")), {})
     merged = _merge(type_name, live or {}, applied)
     merged["metadata"] = dict(merged["metadata"])
-    for path in leaves(difference(previous, fields)):
-        if not any(_has(item["fieldsV1"], path) for item in others):
-            _remove(type_name, merged, path)
+    for path in _abandoned(previous, fields, [item["fieldsV1"] for item in others]):
+        _remove(type_name, merged, path)
     kept = [item for item in others if item["fieldsV1"]]
     merged["metadata"]["managedFields"] = [*kept, entry(manager, "Apply", applied["apiVersion"], fields)]
     return merged
+
+
+def _abandoned(previous: Json, fields: Json, others: list[Json], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Paths applied before and not now, as a whole where nobody else has a part in them."""
+    found: list[tuple[str, ...]] = []
+    for key, value in previous.items():
+        step = (*path, key)
+        shared = [other for other in others if _has(other, step)]
+        if key in fields:
+            found += _abandoned(value, fields[key], others, step)
+        elif key != "." and not shared and (not value or "." in value):
+            found.append(step)
+        elif value:
+            found += _abandoned(value, {}, others, step)
+    return found
 
 
 def _resolve_conflicts(
@@ -242,7 +265,7 @@ def _resolve_conflicts(
     for path in leaves(fields):
         if _at(type_name, live, path) == _at(type_name, applied, path):
             continue
-        conflicts += [(item, path) for item in others if _has(item["fieldsV1"], path)]
+        conflicts += [(item, path) for item in others if _has_leaf(item["fieldsV1"], path)]
     if conflicts and not force:
         raise _conflict_error(conflicts)
     for item, path in conflicts:

@@ -41,7 +41,7 @@ def json_patch(target: Json, operations: Any) -> Any:
     document: Json = {"": copy.deepcopy(target)}
     for operation in operations:
         _operate(document, operation)
-    return document[""]
+    return document.get("")
 
 
 def _operate(document: Json, operation: Any) -> None:

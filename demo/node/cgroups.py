@@ -44,9 +44,7 @@ def root() -> Path:
 
 
 def container_path(node: NodeLayout, qos: str, pod_uid: str, container_id: str) -> Path:
-    """Path of a container's cgroup below its node's: kubelet pkg/kubelet/cm, and what each runtime
-    appends.
-    """
+    """Path of a container's cgroup below its node's: kubelet pkg/kubelet/cm, and what each runtime appends."""
     if node.driver == "systemd":
         return _systemd_path(node.runtime, qos, pod_uid, container_id)
     tier = [] if qos == "Guaranteed" else [qos.lower()]

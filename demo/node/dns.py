@@ -7,7 +7,6 @@ a-b-c-d.NAMESPACE.pod.cluster.local is that pod.
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING, Any
 
 from flows.demo import layout
@@ -21,9 +20,7 @@ RECORDS = layout.DNS_RECORDS / "hosts"
 
 
 def records(services: Iterable[Json], slices: Iterable[Json], pods: Iterable[Json]) -> str:
-    """The hosts file: one `ADDRESS NAME` per line, sorted, each once. The first name of an address is its
-    PTR.
-    """
+    """The hosts file: one `ADDRESS NAME` per line, sorted, each once. The first name of an address is its PTR."""
     slices = list(slices)
     ready = svc.endpoints_by_service(slices)
     everything = svc.endpoints_by_service(slices, unready=True)
@@ -43,7 +40,7 @@ def _service_records(service: Json, endpoints: list[svc.Endpoint]) -> Iterator[t
     if spec.get("type") == "ExternalName":
         return
     if not svc.is_headless(service):
-        for address in spec.get("clusterIPs") or [spec["clusterIP"]]:
+        for address in svc.parsed(spec.get("clusterIPs") or [spec["clusterIP"]]):
             yield address, name
         return
     for endpoint in endpoints:
@@ -53,10 +50,9 @@ def _service_records(service: Json, endpoints: list[svc.Endpoint]) -> Iterator[t
 
 
 def _pod_records(pod: Json) -> Iterator[tuple[str, str]]:
-    for row in (pod.get("status") or {}).get("podIPs") or []:
-        written = ipaddress.ip_address(row["ip"])
-        label = str(written).replace(".", "-").replace(":", "-")
-        yield row["ip"], f"{label}.{pod['metadata']['namespace']}.pod.{layout.DOMAIN}"
+    for address in svc.parsed(row.get("ip") for row in (pod.get("status") or {}).get("podIPs") or []):
+        label = address.replace(".", "-").replace(":", "-")
+        yield address, f"{label}.{pod['metadata']['namespace']}.pod.{layout.DOMAIN}"
 
 
 def write(text: str) -> bool:

@@ -106,9 +106,7 @@ def pivot(root: str) -> None:
 
 
 def place(path: str, *, is_dir: bool) -> str:
-    """Make sure that something to mount on exists; the path is inside the overlay, so the machine keeps
-    its own.
-    """
+    """Make sure that something to mount on exists; the path is inside the overlay, so the machine keeps its own."""
     if is_dir:
         os.makedirs(path, exist_ok=True)
     elif not os.path.exists(path):
@@ -118,9 +116,7 @@ def place(path: str, *, is_dir: bool) -> str:
 
 
 def write(path: str, text: str) -> None:
-    """Write a file of the container; what is there may be a symlink into the machine's own /run, so it
-    goes first.
-    """
+    """Write a file of the container; what is there may be a symlink into the machine's own /run, so it goes first."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     if os.path.lexists(path):
         os.unlink(path)
@@ -163,9 +159,7 @@ def found(program: str, path: str) -> bool:
 
 
 def start(spec: dict[str, Any]) -> None:
-    """Replace this process by the program; raises OSError with the runtimes' own words when that cannot
-    be.
-    """
+    """Replace this process by the program; raises OSError with the runtimes' own words when that cannot be."""
     workdir, program = spec.get("workdir") or "/", spec["argv"][0]
     try:
         os.chdir(workdir)

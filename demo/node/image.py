@@ -12,9 +12,7 @@ IMAGES = Path(__file__).parent.parent / "images"
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What an image means here: its default command line, and the files it brings (a folder of
-    demo/images).
-    """
+    """What an image means here: its default command line, and the files it brings (a folder of demo/images)."""
 
     command: tuple[str, ...]
     wraps: str = ""  # gets arguments that name no program themselves, as in curlimages/curl
@@ -51,9 +49,7 @@ def lookup(reference: str) -> Image | None:
 
 
 def command_line(reference: str, command: list[str], args: list[str]) -> list[str] | None:
-    """What a container runs: `command` and `args` over the image's own; None when image and command are
-    unknown.
-    """
+    """What a container runs: `command` and `args` over the image's own; None when image and command are unknown."""
     image = lookup(reference)
     if command:
         return [*command, *args]

@@ -50,9 +50,7 @@ def names() -> list[str]:
 
 
 def create(name: str, sysctls: dict[str, str]) -> None:
-    """Make a namespace with lo up; kernel settings are made before any link exists, so that links inherit
-    them.
-    """
+    """Make a namespace with lo up; kernel settings are made before any link exists, so that links inherit them."""
     run(["ip", "netns", "add", name])
     with inside(name):
         for key, value in sysctls.items():

@@ -75,9 +75,7 @@ def detach(net: PodNetwork) -> None:
 
 
 def node_lines(net: PodNetwork) -> list[str]:
-    """`ip` commands on the node's side: every cable bears the gateway's address, and a route leads to each
-    pod.
-    """
+    """`ip` commands on the node's side: every cable bears the gateway's address, and a route leads to each pod."""
     address, address6 = net.addresses
     return [
         f"link add {net.link} type veth peer name eth0 netns {net.netns}",

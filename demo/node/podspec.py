@@ -26,9 +26,7 @@ class MissingObjectError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PodContext:
-    """What a pod's fields refer to: the Pod object, its addresses, its node, and the API to look things
-    up.
-    """
+    """What a pod's fields refer to: the Pod object, its addresses, its node, and the API to look things up."""
 
     pod: Json
     addresses: list[str]

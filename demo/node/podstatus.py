@@ -16,9 +16,7 @@ Json = dict[str, Any]
 
 @dataclass(slots=True)
 class Container:
-    """One container of a pod: its spec, and where it is in its life (`state` and `last` as the API shows
-    them).
-    """
+    """One container of a pod: its spec, and where it is in its life (`state` and `last` as the API shows them)."""
 
     spec: Json
     init: bool = False

@@ -11,6 +11,7 @@ import ipaddress
 from typing import TYPE_CHECKING, Any
 
 from flows.demo import layout
+from flows.demo.node.services import PROTOCOLS, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,9 +27,7 @@ DIRECTIONS = {
 
 
 def selects(selector: Json | None, labels: dict[str, str]) -> bool:
-    """Whether a label selector (matchLabels and matchExpressions; empty selects all, None nothing) fits
-    labels.
-    """
+    """Whether a label selector (matchLabels and matchExpressions; empty selects all, None nothing) fits labels."""
     if selector is None:
         return False
     wanted = selector.get("matchLabels") or {}
@@ -85,7 +84,7 @@ def addresses(pod: Json) -> list[str]:
     status = pod.get("status") or {}
     if status.get("phase") in {"Succeeded", "Failed"}:
         return []
-    return [row["ip"] for row in status.get("podIPs") or []]
+    return list(parsed(row.get("ip") for row in status.get("podIPs") or []))
 
 
 def _direction(direction: str, local: Sequence[Json], policies: Sequence[Json], world: _World) -> Iterator[str]:
@@ -131,10 +130,10 @@ def _peer_texts(peers: Sequence[Json], field: str, world: _World, namespace: str
     found: list[str] = []
     for peer in peers:
         if block := peer.get("ipBlock"):
-            word = FAMILIES[_version(block["cidr"])][0]
-            but = block.get("except") or []
+            cidr, *but = map(_network, [block["cidr"], *(block.get("except") or [])])
+            word = FAMILIES[_version(cidr)][0]
             excluded = f"{word} {field} != {{ {', '.join(but)} }} " if but else ""
-            yield f"{word} {field} {block['cidr']} {excluded}"
+            yield f"{word} {field} {cidr} {excluded}"
         else:
             found += world.peers(peer, namespace)
     for version, (word, _, _) in FAMILIES.items():
@@ -144,14 +143,17 @@ def _peer_texts(peers: Sequence[Json], field: str, world: _World, namespace: str
 
 
 def _port(port: Json, direction: str, world: _World, pod: Json) -> str:
-    """`meta l4proto tcp th dport 80 `; empty for a port name that no container has."""
+    """`meta l4proto tcp th dport 80 `; empty for what no packet can match."""
     protocol = port.get("protocol", "TCP")
+    if protocol not in PROTOCOLS:
+        return ""
     text = f"meta l4proto {protocol.lower()} "
     wanted = port.get("port")
     if wanted is None:
         return text
     if isinstance(wanted, int):
-        return f"{text}th dport {wanted}{'-' + str(port['endPort']) if port.get('endPort') else ''} "
+        last = int(port.get("endPort") or wanted)
+        return f"{text}th dport {wanted} " if last == wanted else f"{text}th dport {wanted}-{last} "
     # A name means the destination's port: the pod's own for ingress, any peer's for egress.
     holders = [pod] if direction == "ingress" else world.pods
     numbers = sorted({n for holder in holders for n in _named_ports(holder, wanted, protocol)})
@@ -163,6 +165,11 @@ def _named_ports(pod: Json, name: str, protocol: str) -> Iterator[int]:
         for row in container.get("ports") or []:
             if row.get("name") == name and row.get("protocol", "TCP") == protocol:
                 yield int(row["containerPort"])
+
+
+def _network(text: str) -> str:
+    """A CIDR in its usual form; ValueError for anything else, which must not become a part of a rule."""
+    return str(ipaddress.ip_network(text, strict=False))
 
 
 def _version(address: str) -> int:

@@ -53,9 +53,7 @@ class Process:
         self.popen.send_signal(number)
 
     async def stop(self, grace: float) -> None:
-        """SIGTERM, then after `grace` seconds SIGKILL to all that is left in the cgroup, which is then
-        removed.
-        """
+        """SIGTERM, then after `grace` seconds SIGKILL to all that is left in the cgroup, which is then removed."""
         if grace > 0 and self.popen.poll() is None:
             self.signal(signal.SIGTERM)
             try:
@@ -68,9 +66,7 @@ class Process:
 
 
 def command(spec_path: Path | str) -> list[str]:
-    """Command line that carries out a spec of enter.py; -I -S leave out all that makes Python start
-    slowly.
-    """
+    """Command line that carries out a spec of enter.py; -I -S leave out all that makes Python start slowly."""
     return [sys.executable, "-I", "-S", os.fspath(ENTER), os.fspath(spec_path)]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 Json = dict[str, Any]
+LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+PROTOCOLS = ("TCP", "UDP", "SCTP")
 SERVICE_LABEL = "kubernetes.io/service-name"
 
 
@@ -59,8 +63,18 @@ def _slice_endpoints(piece: Json, *, unready: bool) -> Iterator[Endpoint]:
     ports = tuple((port.get("name") or "", int(port["port"])) for port in piece.get("ports") or [] if port.get("port"))
     for endpoint in piece.get("endpoints") or []:
         if unready or (endpoint.get("conditions") or {}).get("ready") is not False:
-            for address in endpoint.get("addresses") or []:
-                yield Endpoint(address, endpoint.get("hostname") or "", ports)
+            hostname = endpoint.get("hostname") or ""
+            for address in parsed(endpoint.get("addresses") or []):
+                yield Endpoint(address, hostname if LABEL.fullmatch(hostname) else "", ports)
+
+
+def parsed(addresses: Iterable[Any]) -> Iterator[str]:
+    """The IP addresses of a list in their usual form; anything else would become a part of a rule, so it is left out."""
+    for address in addresses:
+        try:
+            yield str(ipaddress.ip_address(str(address)))
+        except ValueError:
+            continue
 
 
 def service_ports(services: Iterable[Json], slices: Iterable[Json]) -> list[ServicePort]:
@@ -78,8 +92,10 @@ def service_ports(services: Iterable[Json], slices: Iterable[Json]) -> list[Serv
 
 def _rows(service: Json, endpoints: list[Endpoint]) -> Iterator[ServicePort]:
     spec, metadata = service["spec"], service["metadata"]
-    for address in spec.get("clusterIPs") or [spec["clusterIP"]]:
+    for address in parsed(spec.get("clusterIPs") or [spec["clusterIP"]]):
         for port in spec.get("ports") or []:
+            if port.get("protocol", "TCP") not in PROTOCOLS:
+                continue
             name = port.get("name") or ""
             behind = {
                 (endpoint.address, number)

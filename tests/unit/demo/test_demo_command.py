@@ -88,3 +88,8 @@ def test_bare_pod_is_waited_for_with_the_reason() -> None:
     states = [{"name": "c", "state": {"waiting": {"reason": "ImagePullBackOff"}}}]
     storage.update_status("pods", {**made, "status": {"phase": "Pending", "containerStatuses": states}})
     assert waiting_for(storage) == ["pod demo/own: ImagePullBackOff"]
+
+
+def test_names_from_outside_are_written_out_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["apply", "-f", "/\x1b[31mnone\n"]) == 2
+    assert capsys.readouterr().err == "flows: cannot read manifest /\\x1b[31mnone\\n: No such file or directory\n"

@@ -37,3 +37,8 @@ def test_pod_has_a_name_made_of_its_address() -> None:
 
 def test_external_name_has_no_address() -> None:
     assert dns.records([service("x", [], PORTS, type="ExternalName", externalName="example.com")], [], []) == ""
+
+
+def test_hostname_that_is_no_label_makes_no_record() -> None:
+    slices = [endpoint_slice("db", ["10.244.1.2"], PORTS, hostname="x\n192.0.2.1 evil")]
+    assert dns.records([service("db", [], PORTS)], slices, []) == "10.244.1.2 db.demo.svc.cluster.local\n"

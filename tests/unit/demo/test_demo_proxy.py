@@ -97,3 +97,11 @@ def test_output_is_judged_after_translation() -> None:
     text = rules([], [])
     priorities = [int(word.split("priority ")[1].split()[0]) for word in text.split("\n") if "hook output" in word]
     assert priorities == [-100, -90]
+
+
+def test_what_is_no_address_never_reaches_a_rule() -> None:
+    behind = endpoint_slice("svc-b", ["10.244.1.2", "1.1.1.1; drop", "example.com"], BEHIND)
+    text = rules([service("svc-b", ["10.96.0.20"], HTTP)], [behind])
+    assert "numgen random mod 1 map { 0 : 10.244.1.2 . 8080 }" in text
+    assert "drop" not in text
+    assert rules([service("svc-b", ["10.96.0.20"], [{"port": 80, "protocol": "TCP } x"}])], []) == rules([], [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import ssl
@@ -47,7 +48,7 @@ class Cluster:
 
     async def ask(self, method: str, path: str, body: object = None, **options: Any) -> Answer:
         headers = {"User-Agent": "recorder/1", **options.pop("headers", {})}
-        data = body if isinstance(body, (bytes, str)) else None if body is None else json.dumps(body)
+        data = body if isinstance(body, (bytes, str, io.BytesIO)) else None if body is None else json.dumps(body)
         if data is not None:
             headers.setdefault("Content-Type", "application/json")
         url = self.server.url + path
