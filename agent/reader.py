@@ -44,7 +44,10 @@ class Source(Protocol):
         """Take all records that wait."""
 
     def sweep(self) -> None:
-        """Have quiet connections looked at."""
+        """Have all that is quiet looked at."""
+
+    def sweep_connections(self) -> None:
+        """Have quiet TCP connections looked at."""
 
     def counters(self) -> dict[Counter, int]:
         """Kernel-side counters."""
@@ -78,12 +81,14 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         """Loop: thin, so that one round can be tested without it."""
-        sweep_at = retain_at = time.monotonic()
+        sweep_at = full_sweep_at = retain_at = time.monotonic()
         while not self._ended.is_set():
             now = time.monotonic()
             if now >= sweep_at:
-                self.sweep()
+                self.sweep(full=now >= full_sweep_at)
                 sweep_at = now + self._settings.sweep_seconds
+                if now >= full_sweep_at:
+                    full_sweep_at = now + self._settings.full_sweep_seconds
             if now >= retain_at:
                 self._enricher.retain(self._store.endpoints_in_use())
                 retain_at = now + RETAIN_SECONDS
@@ -126,10 +131,13 @@ class Reader(threading.Thread):
             inferred = in_use[~np.isin(evidence, (Evidence.CGROUP, Evidence.CONNECTION))]
             self._store.rename_connections(late.connections, Renaming(late.connection_numbers, inferred))
 
-    def sweep(self) -> None:
+    def sweep(self, *, full: bool) -> None:
         """Look at quiet connections, and note what the kernel could not hand over since the last time."""
-        self._probe.sweep()
         counters = self._probe.counters()
+        if full:
+            self._probe.sweep()
+        elif counters[Counter.SYNS_PENDING]:
+            self._probe.sweep_connections()
         now = time.time_ns()
         for counter, reason in LOSSES.items():
             lost = counters[counter] - self.counts.kernel[counter]

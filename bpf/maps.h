@@ -78,10 +78,15 @@ BPF_RINGBUF_OUTPUT(records, RING_PAGES);
 
 BPF_TABLE("percpu_array", int, u64, counters, COUNTERS);
 
-static __always_inline void count(int reason)
+static __always_inline void count_by(int reason, u64 difference)
 {
 	u64 *value = counters.lookup(&reason);
 
 	if (value)
-		*value += 1;
+		*value += difference; /* of this CPU; only the sum over CPUs means anything */
+}
+
+static __always_inline void count(int reason)
+{
+	count_by(reason, 1);
 }

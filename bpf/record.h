@@ -78,5 +78,6 @@ enum counter { /* one per reason; agent/probe/record.py names them */
 	UNKNOWN_PROTOCOL,     /* neither TCP, UDP, ICMP, ICMPv6 nor SCTP */
 	EXCHANGES_MADE,       /* with EXCHANGES_ENDED and the entries present this gives the evicted ones */
 	EXCHANGES_ENDED,
+	SYNS_PENDING,         /* connections in SYN_SENT: up and down; while there are none, nothing can be unanswered */
 	COUNTERS,
 };

@@ -130,7 +130,8 @@ static __always_inline void on_syn_sent(void *sk)
 		return;
 	begin(&connection, sk);
 	read_process(&connection.process, (void *)bpf_get_current_task_btf());
-	remember(sk, &connection);
+	if (remember(sk, &connection))
+		count(SYNS_PENDING);
 }
 
 static __always_inline struct listener_key listener_key_of(void *sk, void *tcp)
@@ -193,6 +194,7 @@ static __always_inline void established_by_us(void *sk, void *tcp)
 
 	if (!connection)
 		return;
+	count_by(SYNS_PENDING, -1);
 	if (connection->start_ns)
 		connection->handshake_us = (now - connection->start_ns) / 1000;
 	connection->flags_sent |= ACK;
@@ -271,6 +273,8 @@ static __always_inline void on_close(void *sk, int old_state)
 
 	if (!connection || !tcp)
 		return;
+	if (old_state == TCP_SYN_SENT)
+		count_by(SYNS_PENDING, -1);
 	event = ended_how(connection, FIELD(u32, sk, OFFSET_sock_err), old_state);
 	if (event != UNANSWERED || !connection->unanswered) /* the sweep has said it already */
 		emit_connection(connection, sk, tcp, event, bpf_ktime_get_ns(), true);
@@ -308,7 +312,8 @@ static __always_inline void adopt(void *sk, void *task)
 	begin(&connection, sk);
 	read_process(&connection.process, task);
 	connection.initiator = who_opened(tcp, state);
-	remember(sk, &connection);
+	if (remember(sk, &connection) && state == TCP_SYN_SENT)
+		count(SYNS_PENDING);
 }
 
 static __always_inline void sweep_unanswered(struct connection *connection, void *sk, u64 now)

@@ -128,6 +128,10 @@ class Probe:
         for link in self._sweeps:
             bpf.run_iterator(link)
 
+    def sweep_connections(self) -> None:
+        """Look at TCP connections only."""
+        bpf.run_iterator(self._sweeps[0])
+
     def wait(self, seconds: float) -> None:
         """Sleep until records wait, at most so long."""
         self._ring.wait(seconds)

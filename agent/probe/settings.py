@@ -15,8 +15,9 @@ class ProbeSettings:
     """A power of two. 58,000 records: most of a second of the fastest that two cores open connections (17,000/s, both ends seen,
     two records each), so that a reader that is kept from the CPU for so long loses nothing."""
 
-    connection_entries: int = 262_144
-    """TCP connections known at once: nf_conntrack_max of a node with 8 GiB. Memory is taken as they come, but 4 MB."""
+    connection_entries: int = 131_072
+    """TCP connections known at once: twice what nodes with 100,000 conntrack entries hold of their own. Memory is taken as they come,
+    but for 2 MB of buckets, and a sweep looks at each bucket (17 ns)."""
 
     listener_entries: int = 16_384
     """Listening ports, per cgroup: far above what the 250 pods of a large node open."""
@@ -34,7 +35,10 @@ class ProbeSettings:
     """An exchange ends by this much silence: conntrack's own time-out for one UDP datagram (nf_conntrack_udp_timeout)."""
 
     sweep_seconds: float = 1.0
-    """How often quiet connections are looked at; no interval above is kept more exactly than this."""
+    """How often connections that wait for an answer are looked at, if there are any: UNANSWERED comes no later than this."""
+
+    full_sweep_seconds: float = 5.0
+    """How often everything that is quiet is looked at; ACTIVE and IDLE come no later than this. 4 ms of one CPU each."""
 
     batch_seconds: float = 0.05
     """After the first record, how long to let more come in: bounds wake-ups to 20 a second, and a follower's delay to this."""

@@ -48,10 +48,10 @@ def _operate(document: Json, operation: Any) -> None:
     if not isinstance(operation, dict) or not isinstance(operation.get("path"), str):
         raise bad_request("error decoding patch: each operation needs an op and a path")
     name, path = operation.get("op"), operation["path"]
-    if name in {"add", "replace", "test"} and "value" not in operation:
+    if name in ("add", "replace", "test") and "value" not in operation:
         raise _unprocessable(f"{name} operation of {path!r} has no value")
     value = operation.get("value")
-    if name in {"move", "copy"}:
+    if name in ("move", "copy"):
         source = operation.get("from")
         if not isinstance(source, str):
             raise _unprocessable(f"{name} operation of {path!r} has no from")
@@ -62,7 +62,7 @@ def _operate(document: Json, operation: Any) -> None:
     elif name == "test":
         if _read(document, path) != value:
             raise _unprocessable(f"testing value {path} failed")
-    elif name in {"add", "remove", "replace"}:
+    elif name in ("add", "remove", "replace"):
         _write(document, path, name, copy.deepcopy(value))
     else:
         raise _unprocessable(f"Unexpected kind: {name}")
@@ -134,7 +134,7 @@ def strategic_patch(type_name: str, target: Any, patch: Any) -> Any:
     directive = patch.get("$patch")
     if directive == "delete":
         return {}
-    if directive not in {None, "replace", "merge"}:
+    if directive not in (None, "replace", "merge"):
         raise bad_request(f"unknown patch type found: {directive}")
     original = dict(target) if isinstance(target, dict) and directive != "replace" else {}
     if isinstance(keep := patch.get("$retainKeys"), list) and _may_retain(type_name):

@@ -22,6 +22,8 @@ from flows.demo.api.storage import Storage
 from flows.demo.api.tables import table
 from flows.demo.api.targets import Target
 from flows.demo.api.wire import dump, parse_body
+from flows.demo.controllers.loop import ControlLoop
+from flows.demo.controllers.namespaces import ClusterDefaults
 
 Json = dict[str, Any]
 FEW = settings(max_examples=150, deadline=None)
@@ -72,7 +74,6 @@ def test_continue_tokens(token: str) -> None:
 @FEW
 @given(st.recursive(SCALARS, lambda inner: st.dictionaries(st.sampled_from(["v", "rv", "start"]), inner, max_size=3)))
 def test_continue_tokens_that_are_json(body: Any) -> None:
-
 
     token = base64.urlsafe_b64encode(json.dumps(body).encode()).rstrip(b"=").decode()
     with contextlib.suppress(StatusError):
@@ -143,17 +144,58 @@ def test_applied_configurations(plural: str, spec: Any, managed: Any, force: boo
         resources.patch(store, target, {"metadata": {}}, resources.APPLY, write)
 
 
+TEXTS = st.text(max_size=4) | st.sampled_from(["a", "", "TCP", "80", "http", "10.96.0.9", "fd00::1", "None", "25%", "2"])
+TIMES = st.sampled_from(["2026-11-23T12:42:14Z", "", "soon"])
+TYPED: dict[str, st.SearchStrategy[Any]] = {
+    "string": TEXTS,
+    "time": TIMES,
+    "integer": st.integers(-2, 3) | st.integers(),
+    "boolean": st.booleans(),
+    "number": st.floats(allow_nan=False),
+    "intstr": st.integers(-1, 70_000) | TEXTS,
+    "quantity": st.sampled_from(["1", "x", 1]),
+    "any": VALUES,
+}
+
+
+@st.composite
+def typed(draw: st.DrawFn, text: str, depth: int = 0) -> Any:
+    """A value of a schema type: right in form, whatever it says."""
+    text = text.rstrip("!")
+    if text in TYPED:
+        return draw(TYPED[text])
+    count = draw(st.integers(0, 2 if depth < 6 else 0))
+    if text.startswith("[]"):
+        return [draw(typed(text[2:], depth + 1)) for _ in range(count)]
+    if text.startswith("{}"):
+        return {draw(TEXTS): draw(typed(text[2:], depth + 1)) for _ in range(count)}
+    fields = schema.types()[text]
+    likely = [name for name in fields if name in LIKELY or fields[name].endswith("!")]
+    names = {draw(st.sampled_from(sorted(fields))) for _ in range(count)} | {n for n in likely if draw(st.booleans())}
+    return {name: draw(typed(fields[name], depth + 1)) for name in sorted(names)} if depth < 9 else {}
+
+
+LIKELY = {"spec", "metadata", "template", "containers", "ports", "selector", "status", "jobTemplate", "name", "image"}
+LIKELY |= {"matchLabels", "labels", "subjects", "roleRef", "endpoints", "clusterIPs", "ipFamilies", "conditions"}
+
+
 @FEW
-@given(st.sampled_from(sorted(BY_PLURAL)), VALUES, VALUES)
-def test_created_objects(plural: str, spec: Any, metadata: Any) -> None:
+@given(st.sampled_from(sorted(BY_PLURAL)), st.data())
+def test_created_objects(plural: str, data: st.DataObject) -> None:
+    kind = kind_of(plural)
     store = Storage()
     bootstrap(store)
-    target = Target(kind_of(plural), "create", "default" if kind_of(plural).namespaced else "")
-    given_metadata = metadata if isinstance(metadata, dict) else {}
+    target = Target(kind, "create", "default" if kind.namespaced else "")
+    body = data.draw(typed(kind.kind))
+    named = {"metadata": {**body.get("metadata", {}), "name": "n", "namespace": "default", "resourceVersion": ""}}
     with contextlib.suppress(StatusError):
-        obj, _ = resources.checked(target, {"spec": spec, "metadata": {"name": "n", **given_metadata}}, strict=False)
+        obj, _ = resources.checked(target, {**body, "kind": kind.kind, "apiVersion": kind.api_version, **named}, strict=False)
         made = resources.create(store, target, obj, WRITE)
-        dump(table(target.kind, [made], {}))
+        dump(table(kind, [made], {}))
+        if kind.has_status:
+            store.update_status(plural, {**made, "status": data.draw(typed(f"{kind.kind}Status"))})
+            dump(table(kind, store.list(plural), {}))
+        ControlLoop(store, ClusterDefaults((), "")).settle(everything=True)
 
 
 @FEW
