@@ -104,7 +104,23 @@ static __always_inline void add_packet(struct exchange *exchange, struct packet 
 	}
 }
 
-static __always_inline void fill_key(struct exchange_key *key, struct __sk_buff *skb, struct packet *packet, bool egress)
+/* A connected socket knows its peer. Its packets leave with another address where the host itself translates (DNAT in OUTPUT, as for the
+ * ClusterIPs that hostNetwork pods use), while the answers come back with the peer's: the key is the peer for both. */
+static __always_inline void use_peer(struct exchange_key *key, struct bpf_sock *sk)
+{
+	if (sk->state != TCP_ESTABLISHED || sk->type == SOCK_RAW || key->protocol != IPPROTO_UDP)
+		return;
+	if (sk->family == AF_INET6) {
+		key->remote.half[0] = (u64)sk->dst_ip6[1] << 32 | sk->dst_ip6[0];
+		key->remote.half[1] = (u64)sk->dst_ip6[3] << 32 | sk->dst_ip6[2];
+	} else {
+		key->remote = mapped(sk->dst_ip4);
+	}
+	key->remote_port = bpf_ntohs(sk->dst_port);
+}
+
+static __always_inline void fill_key(
+	struct exchange_key *key, struct __sk_buff *skb, struct bpf_sock *sk, struct packet *packet, bool egress)
 {
 	key->cgroup_id = bpf_skb_cgroup_id(skb);
 	key->local = egress ? packet->source : packet->destination;
@@ -113,17 +129,20 @@ static __always_inline void fill_key(struct exchange_key *key, struct __sk_buff 
 	key->remote_port = egress ? packet->destination_port : packet->source_port;
 	key->protocol = packet->protocol;
 	key->answering = egress == answers(packet) && is_icmp(packet);
+	if (egress)
+		use_peer(key, sk);
 }
 
 /* may_begin: raw sockets get copies of packets that are for others, so what they receive never begins an exchange. */
-static __always_inline void on_packet(struct __sk_buff *skb, struct packet *packet, bool egress, bool may_begin)
+static __always_inline void on_packet(
+	struct __sk_buff *skb, struct bpf_sock *sk, struct packet *packet, bool egress, bool may_begin)
 {
 	struct exchange_key key = {};
 	struct exchange *exchange;
 	u64 now = bpf_ktime_get_ns();
 	bool first;
 
-	fill_key(&key, skb, packet, egress);
+	fill_key(&key, skb, sk, packet, egress);
 	exchange = exchanges.lookup(&key);
 	first = !exchange;
 	if (first && !may_begin)
@@ -159,7 +178,7 @@ static __always_inline bool sweep_exchange(struct exchange_key *key, struct exch
 
 /* The node's kernel refused a SYN that no socket listens for: RST with sequence 0 (RFC 9293, 3.10.7.1), from the kernel's own socket, which
  * lives in the root cgroup. Only an agent on the root of the hierarchy sees these. */
-static __always_inline void on_kernel_reset(struct __sk_buff *skb, struct packet *packet)
+static __always_inline void on_kernel_reset(struct __sk_buff *skb, struct bpf_sock *sk, struct packet *packet)
 {
 	struct exchange_key key = {};
 	struct exchange refused = {};
@@ -167,7 +186,7 @@ static __always_inline void on_kernel_reset(struct __sk_buff *skb, struct packet
 
 	if (packet->sequence || !(packet->flags & ACK))
 		return;
-	fill_key(&key, skb, packet, true);
+	fill_key(&key, skb, sk, packet, true);
 	refused.start_ns = now;
 	refused.id = TABLE_ID | now << 6 | (bpf_get_smp_processor_id() & 63);
 	refused.initiator = INITIATOR_REMOTE;

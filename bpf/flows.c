@@ -6,8 +6,6 @@
 #define PASS 1
 #define ROOT_CGROUP 1 /* inode of the root of a kernfs */
 
-enum { SOCK_STREAM = 1, SOCK_RAW = 3 };
-
 /* A packet of a TCP socket that changes nothing: read at once where the headers have their usual form.
  * sk->src_port tells that the packet is the socket's own: of a raw socket it is the protocol's number. */
 static __always_inline int tcp_flags_of_own_packet(struct __sk_buff *skb, struct bpf_sock *sk, bool egress)
@@ -59,9 +57,9 @@ static __always_inline void on_other_packet(struct __sk_buff *skb, struct bpf_so
 		return;
 	raw = full->type == SOCK_RAW;
 	if (raw && egress && packet.protocol == IPPROTO_TCP && packet.flags & RST && bpf_skb_cgroup_id(skb) == ROOT_CGROUP)
-		on_kernel_reset(skb, &packet);
+		on_kernel_reset(skb, full, &packet);
 	else
-		on_packet(skb, &packet, egress, egress || !raw);
+		on_packet(skb, full, &packet, egress, egress || !raw);
 }
 
 static __always_inline int observe(struct __sk_buff *skb, bool egress)

@@ -3,6 +3,10 @@
 #pragma once
 #include "record.h"
 
+#define AF_INET6 10
+
+enum { SOCK_STREAM = 1, SOCK_RAW = 3 };
+
 /* A load through a BTF pointer: the verifier knows the structure and makes the load safe; the offset must be a constant. */
 #define FIELD(type, object, offset) (*(type volatile *)((char *)(object) + (offset)))
 

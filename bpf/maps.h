@@ -30,13 +30,13 @@ BPF_F_TABLE("hash", u64, struct connection, connections, CONNECTION_ENTRIES, BPF
 struct listener_key {
 	u64 cgroup_id;
 	u32 netns;
-	u32 port; /* network byte order */
+	u32 port;             /* network byte order */
+	struct address local; /* or the family's "any" */
 };
 
 struct listener {
-	u64 id; /* cookie of the latest listening socket; several processes may have inherited it: the first found is named */
-	struct process process;
-	u32 sockets; /* that listen on this port: with more than one, nobody is named */
+	u64 id; /* cookie of the latest socket; several processes may have inherited it: the first one found is named */
+	struct process process; /* no pid: sockets of several processes share the port (SO_REUSEPORT) */
 };
 
 BPF_F_TABLE("hash", struct listener_key, struct listener, listeners, LISTENER_ENTRIES, BPF_F_NO_PREALLOC);

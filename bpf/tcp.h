@@ -22,8 +22,6 @@ enum { /* include/net/tcp_states.h */
 
 #define SOCK_DONE (1 << 1) /* include/net/sock.h, enum sock_flags: the other side's FIN was taken */
 
-#define AF_INET6 10
-
 /* include/uapi/asm-generic/errno.h */
 #define ECONNRESET 104
 #define EPIPE 32
@@ -47,19 +45,34 @@ static __always_inline void read_counters(struct record *record, void *sk, void 
 	record->flags_received |= fin ? FIN : 0;
 }
 
+static __always_inline struct address local_address(void *sk, bool typed)
+{
+	struct address address;
+
+	if (GET(u16, sk, OFFSET_sock_family) != AF_INET6)
+		return mapped(GET(u32, sk, OFFSET_sock_local));
+	address.half[0] = GET(u64, sk, OFFSET_sock_v6_local);
+	address.half[1] = GET(u64, sk, OFFSET_sock_v6_local + 8);
+	return address;
+}
+
+static __always_inline struct address remote_address(void *sk, bool typed)
+{
+	struct address address;
+
+	if (GET(u16, sk, OFFSET_sock_family) != AF_INET6)
+		return mapped(GET(u32, sk, OFFSET_sock_remote));
+	address.half[0] = GET(u64, sk, OFFSET_sock_v6_remote);
+	address.half[1] = GET(u64, sk, OFFSET_sock_v6_remote + 8);
+	return address;
+}
+
 static __always_inline void read_ends(struct record *record, void *sk, void *tcp, bool typed)
 {
 	void *net = GET(void *, sk, OFFSET_sock_net);
 
-	if (GET(u16, sk, OFFSET_sock_family) == AF_INET6) {
-		record->local_addr.half[0] = GET(u64, sk, OFFSET_sock_v6_local);
-		record->local_addr.half[1] = GET(u64, sk, OFFSET_sock_v6_local + 8);
-		record->remote_addr.half[0] = GET(u64, sk, OFFSET_sock_v6_remote);
-		record->remote_addr.half[1] = GET(u64, sk, OFFSET_sock_v6_remote + 8);
-	} else {
-		record->local_addr = mapped(GET(u32, sk, OFFSET_sock_local));
-		record->remote_addr = mapped(GET(u32, sk, OFFSET_sock_remote));
-	}
+	record->local_addr = local_address(sk, typed);
+	record->remote_addr = remote_address(sk, typed);
 	record->local_port = bpf_ntohs(GET(u16, tcp, OFFSET_inet_local_port)); /* skc_num is already 0 when a socket closes */
 	record->remote_port = bpf_ntohs(GET(u16, sk, OFFSET_sock_remote_port));
 	record->netns = GET(u32, net, OFFSET_net_inum);
@@ -134,11 +147,12 @@ static __always_inline void on_syn_sent(void *sk)
 		count(SYNS_PENDING);
 }
 
-static __always_inline struct listener_key listener_key_of(void *sk, void *tcp)
+static __always_inline struct listener_key listener_key_of(void *sk, void *tcp, struct address local)
 {
 	void *net = FIELD(void *, sk, OFFSET_sock_net);
 	struct listener_key key = {
-		.cgroup_id = cgroup_of(sk), .netns = FIELD(u32, net, OFFSET_net_inum), .port = FIELD(u16, tcp, OFFSET_inet_local_port),
+		.cgroup_id = cgroup_of(sk), .netns = FIELD(u32, net, OFFSET_net_inum),
+		.port = FIELD(u16, tcp, OFFSET_inet_local_port), .local = local,
 	};
 
 	return key;
@@ -147,19 +161,19 @@ static __always_inline struct listener_key listener_key_of(void *sk, void *tcp)
 static __always_inline void add_listener(void *sk, void *task)
 {
 	void *tcp = bpf_skc_to_tcp_sock(sk);
-	struct listener listener = { .id = bpf_get_socket_cookie(sk), .sockets = 1 };
+	struct listener listener = { .id = bpf_get_socket_cookie(sk) };
 	struct listener *known;
 	struct listener_key key;
 
 	if (!tcp || !in_subtree(sk))
 		return;
-	key = listener_key_of(sk, tcp);
+	key = listener_key_of(sk, tcp, local_address(sk, true));
 	known = listeners.lookup(&key);
 	if (known && known->id == listener.id)
 		return;
-	if (known)
-		listener.sockets += known->sockets;
 	read_process(&listener.process, task);
+	if (known && known->process.pid != listener.process.pid)
+		listener.process.pid = 0;
 	listeners.update(&key, &listener);
 }
 
@@ -171,15 +185,27 @@ static __always_inline void remove_listener(void *sk)
 
 	if (!tcp)
 		return;
-	key = listener_key_of(sk, tcp);
+	key = listener_key_of(sk, tcp, local_address(sk, true));
 	known = listeners.lookup(&key);
-	if (!known)
-		return;
-	known->sockets -= 1;
-	if (!known->sockets)
+	if (known && known->id == bpf_get_socket_cookie(sk))
 		listeners.delete(&key);
-	else if (known->id == bpf_get_socket_cookie(sk))
-		known->process.pid = known->process.comm[0] = known->process.comm[1] = 0; /* who remains is not known */
+}
+
+/* Most listen on any address, so that is looked up first. */
+static __always_inline struct listener *listener_of(void *sk, void *tcp)
+{
+	struct address any = {};
+	struct listener_key key;
+	struct listener *listener;
+
+	if (FIELD(u16, sk, OFFSET_sock_family) != AF_INET6)
+		any = mapped(0);
+	key = listener_key_of(sk, tcp, any);
+	listener = listeners.lookup(&key);
+	if (listener)
+		return listener;
+	key.local = local_address(sk, true);
+	return listeners.lookup(&key);
 }
 
 static __always_inline u64 packets_of(void *tcp)
@@ -209,14 +235,12 @@ static __always_inline void established_by_them(void *sk, void *tcp)
 		.initiator = INITIATOR_REMOTE, .flags_sent = SYN | ACK, .flags_received = SYN | ACK,
 	};
 	struct listener *listener;
-	struct listener_key key;
 
 	if (!in_subtree(sk))
 		return;
 	begin(&accepted, sk);
-	key = listener_key_of(sk, tcp);
-	listener = listeners.lookup(&key);
-	if (listener && listener->sockets == 1)
+	listener = listener_of(sk, tcp);
+	if (listener)
 		accepted.process = listener->process;
 	/* the first RTT sample is the time from our SYN-ACK to its ACK (tcp_synack_rtt_meas) */
 	accepted.handshake_us = FIELD(u32, tcp, OFFSET_tcp_srtt_us) >> 3;

@@ -129,10 +129,7 @@ def mark_deleted(kind: Kind, obj: Json, options: Json) -> Json | None:
 def _check_preconditions(kind: Kind, metadata: Json, wanted: Json) -> None:
     for field, label in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
         if wanted.get(field) and wanted[field] != metadata[field]:
-            why = (
-                f"Precondition failed: {label} in precondition: {wanted[field]}, "
-                f"{label} in object meta: {metadata[field]}"
-            )
+            why = f"Precondition failed: {label} in precondition: {wanted[field]}, {label} in object meta: {metadata[field]}"
             raise errors.conflict(kind, metadata["name"], why)
 
 

@@ -27,9 +27,7 @@ EXPIRED_CONTINUE = (
 class StatusError(Exception):
     """A request the API refuses; `body()` is the `Status` object that says why."""
 
-    def __init__(
-        self, code: int, reason: str, message: str, details: Json | None = None, metadata: Json | None = None
-    ) -> None:
+    def __init__(self, code: int, reason: str, message: str, details: Json | None = None, metadata: Json | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason

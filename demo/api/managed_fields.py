@@ -107,9 +107,7 @@ def changed_fields(type_name: str, old: Json, new: Json) -> Json:
     """Fields of `new` that `old` has not, or has with another value."""
     fields = fields_of(type_name, new)
     before = fields_of(type_name, old)
-    same = [
-        path for path in leaves(fields) if _has(before, path) and _at(type_name, new, path) == _at(type_name, old, path)
-    ]
+    same = [path for path in leaves(fields) if _has(before, path) and _at(type_name, new, path) == _at(type_name, old, path)]
     for path in same:
         _prune(fields, path)
     return fields
@@ -258,9 +256,7 @@ def _abandoned(previous: Json, fields: Json, others: list[Json], path: tuple[str
     return found
 
 
-def _resolve_conflicts(
-    type_name: str, live: Json, applied: Json, fields: Json, others: list[Json], *, force: bool
-) -> None:
+def _resolve_conflicts(type_name: str, live: Json, applied: Json, fields: Json, others: list[Json], *, force: bool) -> None:
     conflicts: list[tuple[Json, tuple[str, ...]]] = []
     for path in leaves(fields):
         if _at(type_name, live, path) == _at(type_name, applied, path):

@@ -84,9 +84,7 @@ class Pki:
             .sign(self._ca_key, hashes.SHA256())
         )
 
-    def _issue(
-        self, subject: x509.Name, use: x509.ObjectIdentifier, sans: Sequence[x509.GeneralName]
-    ) -> tuple[bytes, bytes]:
+    def _issue(self, subject: x509.Name, use: x509.ObjectIdentifier, sans: Sequence[x509.GeneralName]) -> tuple[bytes, bytes]:
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _certificate(subject, self._ca_name, key.public_key())
         builder = builder.add_extension(x509.ExtendedKeyUsage([use]), critical=False)
@@ -187,9 +185,7 @@ def _general_name(name: str) -> x509.GeneralName:
 
 
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
 def _base64(data: bytes) -> str:

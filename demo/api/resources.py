@@ -87,9 +87,7 @@ def list_page(storage: Storage, target: Target, query: Query) -> tuple[list[Json
     return [obj for _, obj in found], metadata
 
 
-def _page(
-    items: list[tuple[Key, Json]], selects: Callable[[Json], bool], limit: int
-) -> tuple[list[tuple[Key, Json]], int]:
+def _page(items: list[tuple[Key, Json]], selects: Callable[[Json], bool], limit: int) -> tuple[list[tuple[Key, Json]], int]:
     found = [(key, obj) for key, obj in items if selects(obj)]
     if not limit or len(found) <= limit:
         return found, 0
@@ -114,7 +112,7 @@ def existing(storage: Storage, target: Target) -> Json:
 # Writing
 
 
-def checked(target: Target, obj: Any, strict: bool) -> tuple[Json, list[str]]:
+def checked(target: Target, obj: Any, *, strict: bool, complete: bool = True) -> tuple[Json, list[str]]:
     """Decode an object for a target: (object, unknown fields). Raises StatusError 400."""
     kind = target.kind
     if not isinstance(obj, dict):
@@ -125,7 +123,7 @@ def checked(target: Target, obj: Any, strict: bool) -> tuple[Json, list[str]]:
         raise errors.bad_request(message)
     if (obj.get("kind") or kind.kind) != kind.kind:
         raise errors.bad_request(f"{obj['kind']} in version {kind.version!r} cannot be handled as a {kind.kind}")
-    decoded = schema.decode(kind.kind, kind.version, obj)
+    decoded = schema.decode(kind.kind, kind.version, obj, complete=complete)
     if decoded.unknown and strict:
         raise schema.strict_error(kind.kind, kind.version, decoded.unknown)
     made: Json = {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": {}} | decoded.object
@@ -179,7 +177,7 @@ def patch(storage: Storage, target: Target, body: Any, media_type: str, write: W
         scale = schema.decode("Scale", "v1", merged).object
         return _rescale(storage, target, scale, write), False, []
     merged = _patched(target.kind.kind, old, body, media_type)
-    obj, unknown = checked(target, merged, write.strict)
+    obj, unknown = checked(target, merged, strict=write.strict)
     return replace(storage, target, obj, write), False, unknown
 
 
@@ -194,12 +192,13 @@ def _patched(type_name: str, old: Json, body: Any, media_type: str) -> Any:
 
 
 def _apply(storage: Storage, target: Target, body: Any, write: Write) -> tuple[Json, bool, list[str]]:
-    applied, unknown = checked(target, body, write.strict)
+    applied, unknown = checked(target, body, strict=write.strict, complete=False)
     if applied["metadata"].pop("managedFields", None):
         raise errors.bad_request("metadata.managedFields must be nil")
     live = storage.get(target.kind.plural, target.namespace, target.name)
     name = target.kind.kind
     merged = managed_fields.apply_patch(name, live, applied, write.manager, force=write.force)
+    merged, _ = checked(target, merged, strict=False)
     if live is None:
         return storage.create(target.kind.plural, merged, dry_run=write.dry_run), True, unknown
     store = storage.update_status if target.subresource == "status" else storage.update

@@ -25,6 +25,9 @@ _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "intstr": (int, str),
     "quantity": (int, float, str),
 }
+_POINTERS = {"LabelSelector"}
+"""Types that are pointers in Go wherever they are required: absent is not empty."""
+_SCALAR_ZEROS = {"string": "", "integer": 0, "boolean": False, "number": 0, "intstr": 0, "quantity": "0"}
 INT_RANGE = range(-(1 << 63), 1 << 63)
 
 
@@ -47,21 +50,25 @@ def item_type(text: str) -> str:
 
 @dataclass(slots=True)
 class Decoded:
-    """A decoded object, and the paths of the fields that were dropped because no such field exists."""
+    """An object and the paths of fields without a place in it; `complete`: required fields get their zero values."""
 
     object: Json
     unknown: list[str] = field(default_factory=list)
+    complete: bool = True
 
 
 class _Mismatch(Exception):  # noqa: N818  (control flow inside this module)
     """A value of a wrong type; the text is what Go's decoder says."""
 
 
-def decode(kind: str, version: str, obj: object) -> Decoded:
-    """Check and clean an object of a kind. Raises StatusError 400 when a value has a wrong type."""
-    decoded = Decoded({})
+def decode(kind: str, version: str, obj: object, *, complete: bool = True) -> Decoded:
+    """Check and clean an object of a kind. Raises StatusError 400 when a value has a wrong type.
+
+    `complete` adds required fields that are absent with Go's zero values; applied configurations are left as they are.
+    """
+    decoded = Decoded({}, complete=complete)
     try:
-        decoded.object = _struct(kind, "", obj, decoded.unknown)
+        decoded.object = _struct(kind, "", obj, decoded)
     except _Mismatch as error:
         text = f'{kind} in version "{version}" cannot be handled as a {kind}: {error}'
         raise bad_request(text) from error
@@ -74,39 +81,50 @@ def strict_error(kind: str, version: str, unknown: list[str]) -> Exception:
     return bad_request(f'{kind} in version "{version}" cannot be handled as a {kind}: strict decoding error: {listed}')
 
 
-def _struct(type_name: str, path: str, value: object, unknown: list[str]) -> Json:
+def _struct(type_name: str, path: str, value: object, into: Decoded) -> Json:
     if not isinstance(value, dict):
         raise _Mismatch(f"json: cannot unmarshal {_go_kind(value)} into Go value of type {type_name}")
     fields = types()[type_name]
     clean: Json = {}
     for name, item in value.items():
         if name not in fields:
-            unknown.append(f"{path}{name}")
+            into.unknown.append(f"{path}{name}")
         elif item is not None:
-            clean[name] = _value(fields[name].rstrip("!"), type_name, f"{path}{name}", item, unknown)
+            clean[name] = _value(fields[name].rstrip("!"), type_name, f"{path}{name}", item, into)
+    if into.complete:
+        for name, zero in _zeros(type_name).items():
+            clean.setdefault(name, zero.copy() if isinstance(zero, dict | list) else zero)
     return clean
 
 
-def _value(text: str, owner: str, path: str, value: object, unknown: list[str]) -> Any:
+@cache
+def _zeros(type_name: str) -> dict[str, Any]:
+    required = {name: text[:-1] for name, text in types()[type_name].items() if text.endswith("!")}
+    return {name: _zero(text) for name, text in required.items() if text not in _POINTERS}
+
+
+def _zero(text: str) -> Any:
+    if text in _PYTHON_TYPES or text == "any":
+        return _SCALAR_ZEROS.get(text)
+    if text.startswith("[]"):
+        return []
+    return {} if text.startswith("{}") else dict(_zeros(text))
+
+
+def _value(text: str, owner: str, path: str, value: object, into: Decoded) -> Any:
     if text == "any":
         return value
     if text in _PYTHON_TYPES:
         return _scalar(text, owner, path, value)
     if text.startswith("[]"):
         items = _expect(list, text, owner, path, value)
-        return [
-            _value(item_type(text), owner, f"{path}[{i}]", item, unknown)
-            for i, item in enumerate(items)
-            if item is not None
-        ]
+        return [_value(item_type(text), owner, f"{path}[{i}]", item, into) for i, item in enumerate(items) if item is not None]
     if text.startswith("{}"):
         pairs = _expect(dict, text, owner, path, value)
         return {
-            key: _value(item_type(text), owner, f"{path}.{key}", item, unknown)
-            for key, item in pairs.items()
-            if item is not None
+            key: _value(item_type(text), owner, f"{path}.{key}", item, into) for key, item in pairs.items() if item is not None
         }
-    return _struct(text, f"{path}.", _expect(dict, text, owner, path, value), unknown)
+    return _struct(text, f"{path}.", _expect(dict, text, owner, path, value), into)
 
 
 def _scalar(text: str, owner: str, path: str, value: object) -> Any:

@@ -36,11 +36,7 @@ def short_name(model: str) -> str:
     if model.startswith("V1"):
         return model[2:]
     group = next((prefix for prefix in PREFIXES if model.startswith(prefix)), "")
-    return (
-        model
-        if not group
-        else ("" if group == "CoreV1" and model == "CoreV1Event" else group[:-2]) + model[len(group) :]
-    )
+    return model if not group else ("" if group == "CoreV1" and model == "CoreV1Event" else group[:-2]) + model[len(group) :]
 
 
 def type_text(openapi_type: str, wanted: list[str]) -> str:

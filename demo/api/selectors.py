@@ -69,9 +69,7 @@ def _requirement(part: str, text: str) -> Requirement:
         return Requirement(found[1], found[2], frozenset({found[3]}))
     if found := _EXISTS.fullmatch(part):
         return Requirement(found[2], "absent" if found[1] else "exists")
-    raise bad_request(
-        f"unable to parse requirement: found {_go_quote(part.strip())} in label selector {_go_quote(text)}"
-    )
+    raise bad_request(f"unable to parse requirement: found {_go_quote(part.strip())} in label selector {_go_quote(text)}")
 
 
 def _go_quote(text: str) -> str:

@@ -109,7 +109,7 @@ class Api:
             raise method_not_allowed()
         body = await _body(request)
         write = resources.write_options(request.query, request.headers.get("User-Agent", ""))
-        review, _ = resources.checked(target, body, write.strict)
+        review, _ = resources.checked(target, body, strict=write.strict)
         answer = reviews.answer(target.kind, review, user, self.storage, self.pki)
         _note_writer(target, answer, write.manager)
         return wire.json_response(request, answer, 201)
@@ -150,7 +150,7 @@ class Api:
         return wire.json_response(request, render([obj], None, True))
 
     async def _create(self, request: web.Request, target: Target, write: resources.Write) -> web.StreamResponse:
-        obj, unknown = resources.checked(target, await _body(request), write.strict)
+        obj, unknown = resources.checked(target, await _body(request), strict=write.strict)
         stored = resources.create(self.storage, target, obj, write)
         return _written(request, target, stored, 201, unknown)
 
@@ -160,7 +160,7 @@ class Api:
             scale = schema.decode("Scale", "v1", body)
             obj, unknown = scale.object, scale.unknown
         else:
-            obj, unknown = resources.checked(target, body, write.strict)
+            obj, unknown = resources.checked(target, body, strict=write.strict)
         stored = resources.replace(self.storage, target, obj, write)
         return _written(request, target, stored, 200, unknown)
 
@@ -299,9 +299,7 @@ def _openapi(request: web.Request) -> web.Response:
     parts = request.path.strip("/").split("/")
     if parts == ["openapi", "v2"]:
         if any(name in request.headers.get("Accept", "") for name in openapi.V2_PROTOBUF_ASKED):
-            return web.Response(
-                body=openapi.v2_protobuf(), content_type=openapi.V2_PROTOBUF, headers=wire.common_headers()
-            )
+            return web.Response(body=openapi.v2_protobuf(), content_type=openapi.V2_PROTOBUF, headers=wire.common_headers())
         return wire.json_response(request, openapi.v2())
     if parts == ["openapi", "v3"]:
         return wire.json_response(request, openapi.v3_root())

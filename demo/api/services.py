@@ -46,10 +46,7 @@ def _families(spec: Json, addresses: ServiceAddresses) -> list[Cause]:
         text = f'Unsupported value: "{policy}": supported values: "PreferDualStack", "RequireDualStack", "SingleStack"'
         return [("spec.ipFamilyPolicy", "FieldValueNotSupported", text)]
     if policy == "SingleStack" and len(given) > 1:
-        text = (
-            'Invalid value: "SingleStack": must be RequireDualStack or PreferDualStack when multiple '
-            "ipFamilies are specified"
-        )
+        text = 'Invalid value: "SingleStack": must be RequireDualStack or PreferDualStack when multiple ipFamilies are specified'
         return [("spec.ipFamilyPolicy", "FieldValueInvalid", text)]
     if policy != "SingleStack":
         given += [family for family in addresses.families if family not in given]
@@ -113,8 +110,7 @@ def assign_node_ports(service: Json, addresses: ServiceAddresses, old: Json | No
     if spec["type"] not in {"NodePort", "LoadBalancer"}:
         return []
     before = {
-        (port.get("port"), port.get("protocol")): port.get("nodePort")
-        for port in (old or {}).get("spec", {}).get("ports", ())
+        (port.get("port"), port.get("protocol")): port.get("nodePort") for port in (old or {}).get("spec", {}).get("ports", ())
     }
     taken = addresses.node_ports - {number for number in before.values() if number}
     for position, port in enumerate(spec.get("ports", ())):

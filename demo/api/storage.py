@@ -104,9 +104,7 @@ class Storage:
         self.addresses.release(old)
         return self._commit(kind, "DELETED", copy.deepcopy(old), old)
 
-    def request_deletion(
-        self, resource: str, namespace: str | None, name: str, options: Json | None = None
-    ) -> tuple[Json, bool]:
+    def request_deletion(self, resource: str, namespace: str | None, name: str, options: Json | None = None) -> tuple[Json, bool]:
         """Delete as a client asks (`DeleteOptions`): pods gracefully, finalizers first. Returns (object, gone)."""
         kind = kind_of(resource)
         old = self._existing(kind, namespace, name)
@@ -173,9 +171,7 @@ class Storage:
             fresh["metadata"]["generation"] = 1
         return fresh
 
-    def _replace(
-        self, kind: Kind, fresh: Json, old: Json, *, dry_run: bool = False, track: Track | None = None
-    ) -> Json:
+    def _replace(self, kind: Kind, fresh: Json, old: Json, *, dry_run: bool = False, track: Track | None = None) -> Json:
         if _same(fresh, old):
             return old
         if track:

@@ -466,9 +466,7 @@ COLUMNS: dict[str, list[Column]] = {
 }
 
 
-def table(
-    kind: Kind, objects: Sequence[Json], metadata: Json, *, include: str = "Metadata", headings: bool = True
-) -> Json:
+def table(kind: Kind, objects: Sequence[Json], metadata: Json, *, include: str = "Metadata", headings: bool = True) -> Json:
     """A `meta.k8s.io/v1` Table; `include` is the `includeObject` option: Metadata, Object or None."""
     columns = COLUMNS.get(kind.plural, [_NAME, _AGE])
     rows = []

@@ -97,9 +97,7 @@ def check_update(kind: Kind, fresh: Json, old: Json) -> list[Cause]:
     if kind.plural.endswith("rolebindings") and old.get("roleRef") != fresh.get("roleRef"):
         causes.append(_invalid("roleRef", fresh.get("roleRef"), "cannot change roleRef"))
     if kind.plural in {"configmaps", "secrets"} and old.get("immutable"):
-        causes += [_forbidden("data", "field is immutable when `immutable` is set")] * (
-            old.get("data") != fresh.get("data")
-        )
+        causes += [_forbidden("data", "field is immutable when `immutable` is set")] * (old.get("data") != fresh.get("data"))
     return causes
 
 
@@ -276,9 +274,7 @@ def _service(_obj: Json, spec: Json) -> Iterator[Cause]:
     yield from label_causes("spec.selector", spec.get("selector") or {})
     for position, text in enumerate(spec.get("clusterIPs") or ()):
         if text != "None" and not _is_address(text):
-            yield _invalid(
-                f"spec.clusterIPs[{position}]", text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-            )
+            yield _invalid(f"spec.clusterIPs[{position}]", text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
 
 
 def _target_port(path: str, target: object) -> Iterator[Cause]:

@@ -25,9 +25,7 @@ BOOKMARK_SECONDS = 60.0
 """About how often the real server sends bookmarks."""
 MAX_WAITING = 10_000
 """Events a slow reader may fall behind before its watch is closed: as many as the history keeps."""
-_NO_PROGRESS = (
-    "a watch stream was requested by the client but the required storage feature RequestWatchProgress is disabled"
-)
+_NO_PROGRESS = "a watch stream was requested by the client but the required storage feature RequestWatchProgress is disabled"
 _TEMPLATE: Json = {"metadata": {}, "spec": {"containers": None}}
 _EMPTY: dict[str, Json] = {
     "Pod": {"spec": {"containers": None}, "status": {}},

@@ -84,9 +84,7 @@ def common_headers(*, classified: bool = True) -> dict[str, str]:
     return headers
 
 
-def json_response(
-    request: web.BaseRequest, obj: object, code: int = 200, *, pretty: bool | None = None
-) -> web.Response:
+def json_response(request: web.BaseRequest, obj: object, code: int = 200, *, pretty: bool | None = None) -> web.Response:
     """An answer with an object."""
     body = dump(obj, pretty=wants_pretty(request) if pretty is None else pretty)
     response = web.Response(body=body, status=code, content_type=JSON, headers=common_headers())

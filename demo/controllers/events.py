@@ -19,9 +19,7 @@ LIFETIME = timedelta(hours=1)
 """How long the real server keeps events."""
 
 
-def record_event(
-    storage: Storage, obj: Json, reason: str, message: str, component: str, *, type_: str = "Normal"
-) -> None:
+def record_event(storage: Storage, obj: Json, reason: str, message: str, component: str, *, type_: str = "Normal") -> None:
     """Note what happened to an object; the same event again only counts up."""
     target = _reference(obj)
     namespace = target.get("namespace") or "default"

@@ -121,6 +121,8 @@ class ControlLoop:
             controller.reconcile(self._storage)
         except StatusError as error:
             log.warning("controller %s: %s", controller.reconcile.__name__, error)
+        except Exception:  # one object that a controller trips over must not stop all others
+            log.exception("controller %s", controller.reconcile.__name__)
 
     async def wait(self) -> bool:
         """Wait for a change (True) or for the next look at the clock (False)."""
@@ -131,9 +133,7 @@ class ControlLoop:
         return True
 
 
-async def run_controllers(
-    storage: Storage, *, api_addresses: Sequence[tuple[str, int]] = (), ca_pem: bytes = b""
-) -> None:
+async def run_controllers(storage: Storage, *, api_addresses: Sequence[tuple[str, int]] = (), ca_pem: bytes = b"") -> None:
     """Run all controllers until cancelled.
 
     `api_addresses` are the (address, port) pairs behind the `kubernetes` Service; `ca_pem` goes into each namespace's

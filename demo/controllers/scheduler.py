@@ -86,9 +86,7 @@ def fits(spec: Json, node: Json) -> bool:
     labels = node["metadata"].get("labels") or {}
     if (spec.get("nodeSelector") or {}).items() - labels.items():
         return False
-    affinity = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(
-        "requiredDuringSchedulingIgnoredDuringExecution"
-    )
+    affinity = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution")
     if affinity is None:
         return True
     return any(_term_matches(term, node, labels) for term in affinity.get("nodeSelectorTerms") or ())

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 Json = dict[str, Any]
 COMMAND_SECONDS = 60
+OBSERVED_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Demo:
         return done.stdout
 
     def up(self) -> None:
-        self.ok("up", "--no-agents")
+        self.ok("up")
 
     def exec(self, pod: str, *command: str) -> str:
         return self.ok("exec", pod, "--", *command)
@@ -44,10 +46,28 @@ class Demo:
     def pods(self, prefix: str) -> list[Json]:
         return [pod for pod in self.status()["pods"] if f"{pod['namespace']}/{pod['name']}".startswith(prefix)]
 
+    def observe(self, *args: str) -> list[Json]:
+        """Flows that `flows observe` prints, from the agents that it finds by itself."""
+        argv = [sys.executable, "-m", "flows.cli.main", "observe", *args, "-o", "json"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        return [json.loads(line)["flow"] for line in done.stdout.splitlines()]
+
+    def observed(self, wanted: Callable[[Json], bool], *args: str) -> Json:
+        """The first flow of that kind, waited for: agents hand flows over in batches."""
+        end = time.monotonic() + OBSERVED_SECONDS
+        while time.monotonic() < end:
+            flows = self.observe(*args)
+            for flow in flows:
+                if wanted(flow):
+                    return flow
+            time.sleep(0.2)
+        raise AssertionError(f"no such flow within {OBSERVED_SECONDS} s among {json.dumps(flows[-5:], indent=1)}")
+
 
 @pytest.fixture(scope="session")
 def demo() -> Iterator[Demo]:
-    """A cluster without agents."""
+    """The cluster, with an agent on each node."""
     cluster = Demo()
     cluster.up()
     yield cluster

@@ -97,3 +97,30 @@ def test_ipv6_extension_headers_are_skipped(watch: Watch) -> None:
     records = watch.of(watch.client, 5003)
     assert events(records) == [Event.OPENED]
     assert (records[0]["protocol"], records[0]["local_port"], records[0]["sent_bytes"]) == (17, 4003, len(packet))
+
+
+def test_a_translated_connected_socket_is_one_exchange_with_its_peer(watch: Watch) -> None:
+    """DNAT in the sender's own OUTPUT hook: the socket talks to the service's address, in both directions."""
+    service = "10.99.1.1"
+    netns = ["ip", "netns", "exec", watch.client.netns]
+    with watch.server.start(traffic.serve_udp, 4, N, 300) as serving:
+        port = serving.heard()
+        rules = f"""table ip flows-test {{
+            chain out {{
+                type nat hook output priority -100
+                ip daddr {service} udp dport 53 dnat to {watch.server.address(4)}:{port}
+            }}
+        }}"""
+        subprocess.run([*netns, "ip", "route", "add", service, "dev", "w"], check=True)
+        subprocess.run([*netns, "nft", "-f", "-"], input=rules, text=True, check=True)
+        try:
+            watch.client.run(traffic.ask_connected_udp, service, 53, N)
+            serving.heard()
+        finally:
+            subprocess.run([*netns, "nft", "delete", "table", "ip", "flows-test"], check=True)
+            subprocess.run([*netns, "ip", "route", "del", service, "dev", "w"], check=True)
+    records = watch.of(watch.client, 53)
+    assert len(last_records(records)) == N
+    assert set(records["initiator"]) == {Initiator.LOCAL}
+    assert {bytes(address)[12:] for address in records["remote_addr"]} == {socket.inet_aton(service)}
+    assert [(records["event"] == event).sum() for event in (Event.OPENED, Event.ESTABLISHED)] == [N, N]

@@ -174,3 +174,17 @@ def test_process_is_the_one_that_opened_or_served(watch: Watch) -> None:
         serving.heard()
     for host, pid in ((watch.client, asking.process.pid), (watch.server, serving.process.pid)):
         assert set(watch.of(host, port)["pid"]) == {pid}
+
+
+@versions
+def test_a_listener_that_workers_inherited_names_its_connections(both_hosts: tuple[Path, Host, Host], version: int) -> None:
+    """As nginx does it, and older than the agent: the master's socket, which its workers hold too."""
+    root, client, server = both_hosts
+    with server.start(traffic.serve_with_worker, version) as serving:
+        port, master = serving.heard()
+        with Probe(QUICK, find_subtree(root)) as probe:
+            client.run(traffic.connect_ok, server.address(version), port, 1, 10)
+            serving.heard()
+            records = probe.read()
+    own = records[(records["cgroup_id"] == server.cgroup_id) & (records["local_port"] == port)]
+    assert set(own["pid"]) == {master}

@@ -6,6 +6,7 @@ Each takes `say` first: it sends a value to the test while the program goes on.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import struct
 import time
@@ -183,3 +184,31 @@ def send_raw_ipv6(say: Callable[[object], None], destination: str, packets: list
         for packet in packets:
             raw.sendto(packet, (destination, 0))
     return len(packets)
+
+
+def ask_connected_udp(say: Callable[[object], None], address: str, port: int, number: int) -> int:
+    """Ask so many times, each from a new connected socket, as resolvers do. Gives how many answers came."""
+    for _ in range(number):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(20)
+            client.connect((address, port))
+            client.send(b"question")
+            client.recv(65536)
+    return number
+
+
+def serve_with_worker(say: Callable[[object], None], version: int) -> int:
+    """Listen on both families, let a forked worker serve one connection. Says (port, own pid)."""
+    with listener(4) as ipv4:
+        port = ipv4.getsockname()[1]
+        with socket.create_server(("", port), family=socket.AF_INET6) as ipv6:
+            ipv6.settimeout(20)
+            worker = os.fork()
+            if worker == 0:
+                connection, _ = (ipv4 if version == 4 else ipv6).accept()
+                receive_all(connection)
+                connection.close()
+                os._exit(0)
+            say((port, os.getpid()))
+            os.waitpid(worker, 0)
+    return 1

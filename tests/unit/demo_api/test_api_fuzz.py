@@ -193,7 +193,9 @@ def test_created_objects(plural: str, data: st.DataObject) -> None:
         made = resources.create(store, target, obj, WRITE)
         dump(table(kind, [made], {}))
         if kind.has_status:
-            store.update_status(plural, {**made, "status": data.draw(typed(f"{kind.kind}Status"))})
+            status = data.draw(typed(f"{kind.kind}Status"))
+            obj, _ = resources.checked(target, {**made, "status": status}, strict=False)
+            resources.replace(store, Target(kind, "update", target.namespace, "n", "status"), obj, WRITE)
             dump(table(kind, store.list(plural), {}))
         ControlLoop(store, ClusterDefaults((), "")).settle(everything=True)
 

@@ -1,0 +1,65 @@
+"""Filter scan: what a request with a typical filter costs per flow of a full store, compiling the filter included."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from bench import records
+from bench.figures import Measured
+from flows.agent.observer.query import Endpoints
+from flows.agent.options import DEFAULT_FLOWS
+from flows.agent.store.store import FlowStore
+from flows.agent.store.table import FlowIds, StoreTable
+from flows.flow.filter import compile_filters
+from flows.proto.flow_pb2 import EventTypeFilter, FlowFilter, TCPFlags, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from flows.agent.enrich.enricher import Enricher
+
+ROUNDS: Final = 30
+
+# As on the command line: what is allowed. Two filters mean either.
+FILTERS: Final[dict[str, Sequence[FlowFilter]]] = {
+    "--pod": [FlowFilter(source_pod=["ns-7/app-57"]), FlowFilter(destination_pod=["ns-7/app-57"])],
+    "--from-pod --to-pod": [FlowFilter(source_pod=["ns-7/app-57"], destination_pod=["ns-8/app-8"])],
+    "--namespace": [FlowFilter(source_pod=["ns-7/"]), FlowFilter(destination_pod=["ns-7/"])],
+    "--from-label": [FlowFilter(source_label=["app=app-57"])],
+    "--to-workload": [FlowFilter(destination_workload=[{"name": "app-57", "kind": "StatefulSet"}])],
+    "--to-ip CIDR": [FlowFilter(destination_ip=["10.244.3.0/24"])],
+    "--to-port --protocol": [FlowFilter(destination_port=["443"], protocol=["tcp"])],
+    "--verdict": [FlowFilter(verdict=[Verdict.ERROR, Verdict.DROPPED])],
+    "--tcp-flags": [FlowFilter(tcp_flags=[TCPFlags(FIN=True)])],
+    "--type --from-pod": [FlowFilter(event_type=[EventTypeFilter(type=4)], source_pod=["ns-7/app-57"])],
+}
+
+
+def measure() -> Iterator[Measured]:
+    """Scan a full store with each filter."""
+    with records.cluster() as (enricher, cgroups):
+        store = FlowStore(DEFAULT_FLOWS)
+        batch = records.batch(DEFAULT_FLOWS, cgroups, 0)
+        store.append(batch, *enricher.resolve(batch), time.time_ns() - time.monotonic_ns())
+        spent = {name: [_scan_ns(store, enricher, allow) for _ in range(ROUNDS)] for name, allow in FILTERS.items()}
+    medians = {name: statistics.median(times) for name, times in spent.items()}
+    slowest = max(medians, key=medians.__getitem__)
+    first = max(times[0] for times in spent.values())
+    note = f"{len(FILTERS)} filters over {DEFAULT_FLOWS:,} flows; the first of all, when no name is known yet: {first:.0f}"
+    yield Measured("filter_scan", list(medians.values()), note)
+    yield Measured("filter_scan_slowest", spent[slowest][1:], slowest)
+
+
+def _scan_ns(store: FlowStore, enricher: Enricher, allow: Sequence[FlowFilter]) -> float:
+    """One request's scan, as the observer does it; ns per flow."""
+    endpoints: Any = Endpoints(enricher)
+    start = time.perf_counter_ns()
+    matches = compile_filters(allow, [])
+    with store.lock:
+        table = StoreTable(
+            store, store.oldest, store.written, endpoints=endpoints, node=("node-0", ()), ids=FlowIds()
+        )
+        matches(table)
+    return (time.perf_counter_ns() - start) / len(table)
