@@ -122,3 +122,23 @@ def test_up_twice_changes_nothing(demo: Demo) -> None:
 def test_down_twice_is_no_error(fresh: Demo) -> None:
     assert fresh.run("down").stderr == "flows demo: nothing to remove\n"
     assert fresh.run("status").stderr == "flows: the demo is not up: start it with: flows demo up\n"
+
+
+def test_run_shows_live_flows_and_ctrl_c_removes_everything(fresh: Demo) -> None:
+    """What `make run` does."""
+    before, alive = machine(), processes()
+    argv = [sys.executable, "-m", "flows.demo.main", "run"]
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as running_demo:
+        assert running_demo.stdout is not None
+        shown = []
+        for line in running_demo.stdout:
+            shown.append(line)
+            if "demo/svc-a-" in line and "-> demo/svc-b-" in line:
+                break
+        os.killpg(running_demo.pid, signal.SIGINT)
+        running_demo.communicate(timeout=60)
+    assert any("-> demo/svc-b:80" in line and "FORWARDED" in line for line in shown)
+    assert settled() == before
+    assert not processes() - alive
