@@ -37,7 +37,6 @@ lint: venv ## ruff, mypy --strict, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(IMPORTED:%=-p flows.%)
-	$(BIN)/mypy tests bench
 	$(BIN)/lint-imports
 
 format: venv ## put the code into the form that lint wants

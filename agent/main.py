@@ -40,6 +40,7 @@ class StartError(Exception):
 def main(argv: list[str]) -> int:
     """Run `agent ...` or `local ...` until SIGINT or SIGTERM. Returns the exit status."""
     options = parse(argv[0], argv[1:])
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own log lines say nothing that our errors do not
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
         asyncio.run(run(options))
@@ -73,11 +74,15 @@ def prepare_sockets(addresses: tuple[str, ...]) -> None:
             raise StartError(f"listening on unix://{path}: another agent serves it; stop that, or name another with --listen")
 
 
-def start_probe(options: AgentOptions) -> tuple[Probe, Subtree]:
-    """Check the node, then load and attach. Raises StartError, CgroupError, ProbeError."""
+def check_node() -> None:
+    """Raises StartError with everything that the node or this process lacks."""
     found = problems()
     if found:
         raise StartError("this node cannot run the agent:\n  " + "\n  ".join(found))
+
+
+def start_probe(options: AgentOptions) -> tuple[Probe, Subtree]:
+    """Load and attach. Raises CgroupError, ProbeError."""
     subtree = find_subtree(options.cgroup)
     return Probe(options.probe, subtree), subtree
 
@@ -91,6 +96,7 @@ async def follow_addresses(enricher: Enricher) -> None:
 
 async def run(options: AgentOptions) -> None:
     """Start everything, wait for the end, stop everything in reverse order."""
+    check_node()
     prepare_sockets(options.listen)
     source = kubernetes_source(options)
     probe, subtree = start_probe(options)

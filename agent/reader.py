@@ -15,6 +15,8 @@ from flows.agent.store.store import Renaming
 from flows.flow.endpoint import Evidence
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from flows.agent.enrich.enricher import Enricher
@@ -59,8 +61,17 @@ class Counts:
 
     records: int = 0
     batches: int = 0
-    failed: int = 0  # records of batches that could not be stored
+    faults: int = 0  # rounds that ended in an exception; records lost that way are told as losses
     kernel: dict[Counter, int] = field(default_factory=lambda: dict.fromkeys(Counter, 0))
+
+
+@dataclass
+class Job:
+    """Something to do every so many seconds, at once at first."""
+
+    seconds: float
+    act: Callable[[], None]
+    due: float = 0.0
 
 
 class Reader(threading.Thread):
@@ -81,20 +92,30 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         """Loop: thin, so that one round can be tested without it."""
-        sweep_at = full_sweep_at = retain_at = time.monotonic()
+        jobs = [
+            Job(self._settings.sweep_seconds, lambda: self.sweep(full=False)),
+            Job(self._settings.full_sweep_seconds, lambda: self.sweep(full=True)),
+            Job(RETAIN_SECONDS, self._retain),
+        ]
         while not self._ended.is_set():
-            now = time.monotonic()
-            if now >= sweep_at:
-                self.sweep(full=now >= full_sweep_at)
-                sweep_at = now + self._settings.sweep_seconds
-                if now >= full_sweep_at:
-                    full_sweep_at = now + self._settings.full_sweep_seconds
-            if now >= retain_at:
-                self._enricher.retain(self._store.endpoints_in_use())
-                retain_at = now + RETAIN_SECONDS
-            self._probe.wait(max(0.0, sweep_at - time.monotonic()))
+            for job in jobs:
+                if job.due <= time.monotonic():
+                    job.due = time.monotonic() + job.seconds
+                    self._guarded(job.act)
+            self._probe.wait(max(0.0, min(job.due for job in jobs) - time.monotonic()))
             self._ended.wait(self._settings.batch_seconds)
-            self.batch()
+            self._guarded(self.batch)
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        """The thread outlives any fault: flows go on, and the fault is counted and logged."""
+        try:
+            act()
+        except Exception:
+            self.counts.faults += 1
+            log.exception("the ring's reader had a fault and goes on")
+
+    def _retain(self) -> None:
+        self._enricher.retain(self._store.endpoints_in_use())
 
     def batch(self) -> None:
         """Move what waits. A batch that cannot be stored is counted and left behind: the next one is not lost with it."""
@@ -102,10 +123,11 @@ class Reader(threading.Thread):
         try:
             self._store_batch(records)
         except Exception:
-            self.counts.failed += len(records)
             now = time.time_ns()
             self._store.lose("agent error", len(records), now, now)
-            log.exception("storing a batch of %d records failed; they are counted as lost", len(records))
+            raise
+        for late in self._enricher.late_names():
+            self._rename(late)
 
     def _store_batch(self, records: NDArray[np.void]) -> None:
         if len(records):
@@ -116,8 +138,6 @@ class Reader(threading.Thread):
             self.counts.batches += 1
         else:
             self._enricher.apply_changes()
-        for late in self._enricher.late_names():
-            self._rename(late)
 
     def _rename(self, late: LateNames) -> None:
         in_use = self._store.endpoints_in_use()

@@ -41,9 +41,7 @@ class Client:
         """Ends the connection and every call on it."""
         await self._channel.close()
 
-    async def get_flows(
-        self, request: observer_pb2.GetFlowsRequest
-    ) -> AsyncGenerator[observer_pb2.GetFlowsResponse, None]:
+    async def get_flows(self, request: observer_pb2.GetFlowsRequest) -> AsyncGenerator[observer_pb2.GetFlowsResponse, None]:
         """The responses as they arrive."""
         method = self._channel.unary_stream(
             f"/{SERVICE}/GetFlows",

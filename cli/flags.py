@@ -106,9 +106,7 @@ def _declare_spellings(parser: argparse.ArgumentParser, name: str, texts: Sequen
         )
 
 
-def parse_observe(
-    arguments: Sequence[str], env: Mapping[str, str] | None = None, now_ns: int | None = None
-) -> ObserveOptions:
+def parse_observe(arguments: Sequence[str], env: Mapping[str, str] | None = None, now_ns: int | None = None) -> ObserveOptions:
     """arguments are what follows `flows observe`. Raises UsageError; `--help` prints, then SystemExit(0).
 
     env is the environment (default: the process's), now_ns the time that durations count back from.
@@ -161,6 +159,4 @@ def _unknown(word: str) -> str:
         return f"unexpected argument {quote(word)}: filters are flags; {cure}"
     flag = word.partition("=")[0]
     close = nearest(flag, [f"--{name}" for name in (*FILTER_FLAGS, *OPTIONS, "help")])
-    return f"unknown flag: {printable(flag)}" + (
-        f"; did you mean {close}?" if close else "; flows observe --help lists all"
-    )
+    return f"unknown flag: {printable(flag)}" + (f"; did you mean {close}?" if close else "; flows observe --help lists all")

@@ -117,9 +117,7 @@ _SERVER = "Server"
 _OTHER = "Other"
 
 
-def _switch(
-    name: str, group: str, about: str, *, short: str = "", default: bool = False, bound: bool = False
-) -> Option:
+def _switch(name: str, group: str, about: str, *, short: str = "", default: bool = False, bound: bool = False) -> Option:
     return Option(name, group, about, default, _boolean, short=short, switch=True, bound=bound)
 
 

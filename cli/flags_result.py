@@ -100,9 +100,7 @@ def _output(settings: Settings) -> OutputOptions:
     mask = settings.get("field-mask")
     form = output_format(spelling, compat)
     if mask and form not in (Format.JSON, Format.JSON_LEGACY):
-        raise UsageError(
-            f"--field-mask: {spelling} output format is not compatible with custom field mask: add -o json"
-        )
+        raise UsageError(f"--field-mask: {spelling} output format is not compatible with custom field mask: add -o json")
     for path in mask:
         _check_path(path)
     return OutputOptions(

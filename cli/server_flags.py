@@ -55,6 +55,4 @@ def _declare(parser: argparse.ArgumentParser, row: Option) -> None:
         return
     parser.add_argument(*names, dest=row.name, action="append_const", const="true", default=[], help=about)
     for text in (*TRUE, *FALSE):
-        parser.add_argument(
-            f"--{row.name}={text}", dest=row.name, action="append_const", const=text, help=argparse.SUPPRESS
-        )
+        parser.add_argument(f"--{row.name}={text}", dest=row.name, action="append_const", const=text, help=argparse.SUPPRESS)

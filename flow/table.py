@@ -195,7 +195,5 @@ _READ: Mapping[str, Callable[[Flow], Any]] = {
     "event_type": lambda flow: flow.event_type.type if flow.HasField("event_type") else -1,
     "event_sub_type": lambda flow: flow.event_type.sub_type,
     "reply": lambda flow: int(flow.is_reply.value) if flow.HasField("is_reply") else -1,
-    "interface": lambda flow: (
-        Interface(flow.interface.index, flow.interface.name) if flow.HasField("interface") else None
-    ),
+    "interface": lambda flow: Interface(flow.interface.index, flow.interface.name) if flow.HasField("interface") else None,
 }

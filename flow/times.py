@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EXPECTED = (
-    "expected a duration ago (90s, 5m, 1h30m) or a date and time"
-    " (2026-11-22, 2026-11-22T10:01Z, 2026-11-22T10:01:00.5+01:00)"
+    "expected a duration ago (90s, 5m, 1h30m) or a date and time (2026-11-22, 2026-11-22T10:01Z, 2026-11-22T10:01:00.5+01:00)"
 )
 DURATION_EXPECTED = "expected a duration (500ms, 90s, 5m, 1h30m)"
 

@@ -82,9 +82,7 @@ class AddressBook:
         self._number[row], self._since[row] = number, since
         return since
 
-    def lookup(
-        self, high: NDArray[np.uint64], low: NDArray[np.uint64], times: NDArray[np.uint64]
-    ) -> NDArray[np.uint32]:
+    def lookup(self, high: NDArray[np.uint64], low: NDArray[np.uint64], times: NDArray[np.uint64]) -> NDArray[np.uint32]:
         """Give who had each address at its time. high, low: (n,) uint64, the address' 16 bytes as loaded;
         times: (n,) ns.
         """

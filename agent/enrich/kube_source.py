@@ -62,16 +62,13 @@ class KubernetesSource:
     time.
     """
 
-    def __init__(
-        self, transport: ClosableTransport, node_name: str, resources: tuple[Resource, ...] = RESOURCES
-    ) -> None:
+    def __init__(self, transport: ClosableTransport, node_name: str, resources: tuple[Resource, ...] = RESOURCES) -> None:
         self._transport = transport
         self._stopping = threading.Event()
         self._sink: Callable[[Changes | Relisted], None] = lambda _: None
         listing = threading.Lock()
         self._reflectors = {
-            one.name: Reflector(one, one.codec(node_name), transport, self._deliver, listing, self._stopping)
-            for one in resources
+            one.name: Reflector(one, one.codec(node_name), transport, self._deliver, listing, self._stopping) for one in resources
         }
         self._threads = [
             threading.Thread(target=reflector.run, name=f"watch-{name}", daemon=True)

@@ -149,7 +149,7 @@ def _listen(server: grpc.aio.Server, address: str, tls: Tls | None) -> None:
         else:
             server.add_insecure_port(address)
     except RuntimeError as error:
-        raise AddressError(f"listening on {address}: {error}; is it in use? see: ss -ltnxp") from error
+        raise AddressError(f"listening on {address}: the address is in use or not of this machine; see: ss -ltnxp") from error
 
 
 async def serve(observer: Observer, version: str, addresses: Sequence[str], tls: Tls | None) -> grpc.aio.Server:

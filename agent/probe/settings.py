@@ -16,8 +16,8 @@ class ProbeSettings:
     two records each), so that a reader that is kept from the CPU for so long loses nothing."""
 
     connection_entries: int = 131_072
-    """TCP connections known at once: twice what nodes with 100,000 conntrack entries hold of their own. Memory is taken as they come,
-    but for 2 MB of buckets, and a sweep looks at each bucket (17 ns)."""
+    """TCP connections known at once: above what one busy proxy holds. Memory is taken as they come, but for 2 MB of buckets; more
+    buckets would make each sweep longer (17 ns for each)."""
 
     listener_entries: int = 16_384
     """Listening ports, per cgroup: far above what the 250 pods of a large node open."""

@@ -143,7 +143,9 @@ class Watch:
         end, bookmark = loop.time() + self.options.seconds, loop.time() + self.options.bookmark_seconds
         while not self._overrun and (now := loop.time()) < end:
             try:
-                change = await asyncio.wait_for(self._waiting.get(), max(0.001, min(end, bookmark) - now))
+                # Not `wait_for`: in Python 3.11 it loses a cancellation that comes together with the result.
+                async with asyncio.timeout(max(0.001, min(end, bookmark) - now)):
+                    change = await self._waiting.get()
             except TimeoutError:
                 if loop.time() >= bookmark:
                     bookmark += self.options.bookmark_seconds

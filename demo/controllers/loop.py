@@ -127,7 +127,9 @@ class ControlLoop:
     async def wait(self) -> bool:
         """Wait for a change (True) or for the next look at the clock (False)."""
         try:
-            await asyncio.wait_for(self._wake.wait(), TICK_SECONDS)
+            # Not `wait_for`: in Python 3.11 it loses a cancellation that comes together with the result.
+            async with asyncio.timeout(TICK_SECONDS):
+                await self._wake.wait()
         except TimeoutError:
             return False
         return True

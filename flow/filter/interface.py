@@ -19,8 +19,6 @@ def build(field: str, values: Sequence[NetworkInterface]) -> Condition:  # noqa:
     wanted = [(value.index, value.name) for value in values]
 
     def matches(seen: Interface | None) -> bool:
-        return seen is not None and any(
-            index in (0, seen.ifindex) and name in ("", seen.name) for index, name in wanted
-        )
+        return seen is not None and any(index in (0, seen.ifindex) and name in ("", seen.name) for index, name in wanted)
 
     return on_value("interface", matches)

@@ -30,9 +30,7 @@ class Selection:
     until: int | None = None
 
 
-def select(
-    matches: Mask, time_ns: NDArray[np.integer[Any]], selection: Selection, *, exempt: Mask | None = None
-) -> Mask:
+def select(matches: Mask, time_ns: NDArray[np.integer[Any]], selection: Selection, *, exempt: Mask | None = None) -> Mask:
     """The rows to show, in a table in stream order; bool (n,). time_ns is i64.
 
     exempt rows (lost events, node status) bypass the filter and do not count toward the number. They are

@@ -85,9 +85,7 @@ def test_json_of_private_data_is_expanded(serve: Serve, capsys: Capture) -> None
     ],
 )
 @pytest.mark.parametrize("joined", [True, False])
-def test_several_servers_are_one(
-    serve: Serve, capsys: Capture, flags: list[str], expected: list[str], joined: bool
-) -> None:
+def test_several_servers_are_one(serve: Serve, capsys: Capture, flags: list[str], expected: list[str], joined: bool) -> None:
     a, b = (serve(Observer([at(n, name), at(n + 2, name)])) for n, name in ((1, "a"), (2, "b")))
     where = ["--server", f"{a},{b}"] if joined else ["--server", a, f"--server={b}"]
     assert main(["observe", *where, *flags]) == 0

@@ -49,9 +49,7 @@ def test_a_server_that_is_ill_is_a_failure(serve: Serve, capsys: Capture) -> Non
     assert capsys.readouterr().err == f"flows: {server}: not healthy\n"
 
 
-@pytest.mark.parametrize(
-    ("command", "first"), [(["status"], "Healthcheck (via unix:"), (["list", "namespaces"], "NAMESPACE")]
-)
+@pytest.mark.parametrize(("command", "first"), [(["status"], "Healthcheck (via unix:"), (["list", "namespaces"], "NAMESPACE")])
 def test_servers_that_answer_are_shown_beside_one_that_does_not(
     serve: Serve, capsys: Capture, tmp_path: Path, command: list[str], first: str
 ) -> None:

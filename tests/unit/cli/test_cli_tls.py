@@ -80,9 +80,7 @@ def secure(serve: Serve, authority: Identity, tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("scheme", [True, False])
-def test_a_trusted_authority_and_the_expected_name(
-    secure: str, authority: Identity, capsys: Capture, scheme: bool
-) -> None:
+def test_a_trusted_authority_and_the_expected_name(secure: str, authority: Identity, capsys: Capture, scheme: bool) -> None:
     where = ["--server", f"tls://{secure}"] if scheme else ["--tls", "--server", secure]
     trust = ["--tls-ca-cert-files", authority.files()[0], "--tls-server-name", "a.flows.test"]
     assert main(["observe", *where, *trust]) == 0
@@ -90,9 +88,7 @@ def test_a_trusted_authority_and_the_expected_name(
 
 
 @pytest.mark.parametrize("name", [[], ["--tls-server-name", "other.name"]])
-def test_a_server_that_is_not_trusted_is_one_line(
-    secure: str, authority: Identity, capsys: Capture, name: list[str]
-) -> None:
+def test_a_server_that_is_not_trusted_is_one_line(secure: str, authority: Identity, capsys: Capture, name: list[str]) -> None:
     trust = ["--tls-ca-cert-files", authority.files()[0], *name] if name else []
     assert main(["observe", "--tls", "--server", secure, *trust]) == 1
     err = capsys.readouterr().err

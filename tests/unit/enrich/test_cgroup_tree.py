@@ -25,9 +25,7 @@ def cgroups(tmp_path: Path) -> Iterator[CgroupTree]:
 
 
 def test_scan_lists_every_directory_by_its_inode(cgroups: CgroupTree, tmp_path: Path) -> None:
-    expected = {
-        ("/" + str(path.relative_to(tmp_path))).removesuffix("/."): path for path in (tmp_path / "a", tmp_path / "a/b")
-    }
+    expected = {("/" + str(path.relative_to(tmp_path))).removesuffix("/."): path for path in (tmp_path / "a", tmp_path / "a/b")}
     found = {path: inode for inode, path in cgroups.scan()}
     assert found.pop("/") == cgroups.root_id
     assert found == {path: real.stat().st_ino for path, real in expected.items()}

@@ -220,9 +220,7 @@ def test_loopback_of_a_pod_is_the_pod_though_the_other_socket_is_not_seen(tree: 
     cgroup = tree.pod(1)
     enricher = make_enricher()
     tell(enricher, "pods", pod(1, "10.0.0.1"))
-    [(_, remote)] = ends(
-        enricher, {"cgroup_id": cgroup, "local": "127.0.0.1", "remote": "127.0.0.1", "remote_port": 80}
-    )
+    [(_, remote)] = ends(enricher, {"cgroup_id": cgroup, "local": "127.0.0.1", "remote": "127.0.0.1", "remote_port": 80})
     assert (remote.pod, remote.evidence) == ("web-1", Evidence.ADDRESS)
 
 

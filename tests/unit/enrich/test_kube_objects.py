@@ -175,9 +175,7 @@ JSON = st.recursive(
 OBJECTS = st.fixed_dictionaries({"type": st.sampled_from(["ADDED", "ERROR", "BOOKMARK", "X"]), "object": JSON})
 
 
-@given(
-    st.one_of(st.binary(), JSON.map(lambda x: json.dumps(x).encode()), OBJECTS.map(lambda x: json.dumps(x).encode()))
-)
+@given(st.one_of(st.binary(), JSON.map(lambda x: json.dumps(x).encode()), OBJECTS.map(lambda x: json.dumps(x).encode())))
 def test_any_line_is_an_event_or_a_decode_error(line: bytes) -> None:
     try:
         event = codec("pods").event(line)

@@ -310,9 +310,7 @@ def test_only_metadata_is_asked_for_where_that_is_enough(api: ApiServer, tmp_pat
     assert slices[0]["labelSelector"] == "kubernetes.io/service-name=kubernetes"
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "clusters: 7", "current-context: x\nclusters: []\ncontexts: []\nusers: []\n"]
-)
+@pytest.mark.parametrize("text", ["", "{", "clusters: 7", "current-context: x\nclusters: []\ncontexts: []\nusers: []\n"])
 def test_unusable_kubeconfig_is_one_error_with_its_name(tmp_path: Path, text: str) -> None:
     (tmp_path / "config").write_text(text, "ascii")
     with pytest.raises(ConfigurationError, match="config: "):

@@ -86,9 +86,7 @@ def test_isin_is_membership_even_of_numbers_that_do_not_fit(values, wanted):
     assert column.isin(wanted).tolist() == [value in wanted for value in values]
 
 
-@pytest.mark.parametrize(
-    ("bits", "expected"), [(2, [True, True, False]), (18, [False, True, False]), (256, [False] * 3)]
-)
+@pytest.mark.parametrize(("bits", "expected"), [(2, [True, True, False]), (18, [False, True, False]), (256, [False] * 3)])
 def test_has_bits_is_a_superset(bits, expected):
     assert Numbers(np.array([2, 18, 16], np.uint8)).has_bits(bits).tolist() == expected
 

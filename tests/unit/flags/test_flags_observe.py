@@ -83,9 +83,7 @@ def test_output_options():
     assert parse("-o", "tab").output.format is Format.TABLE
 
 
-@pytest.mark.parametrize(
-    ("spelling", "form"), [("json", Format.JSON_LEGACY), ("jsonpb", Format.JSON), ("dict", Format.DICT)]
-)
+@pytest.mark.parametrize(("spelling", "form"), [("json", Format.JSON_LEGACY), ("jsonpb", Format.JSON), ("dict", Format.DICT)])
 def test_hubbles_older_json_on_request(spelling, form):
     assert parse("-o", spelling, HUBBLE_COMPAT="legacy-json-output").output.format is form
 
@@ -286,9 +284,7 @@ def test_a_bad_variable_is_named():
 FLAGS = st.sampled_from([f"--{name}" for name in (*FILTER_FLAGS, *OPTIONS) if name != "config"])
 
 
-@given(
-    st.lists(st.one_of(FLAGS, st.text(max_size=8), st.sampled_from(["web", "10.0.0.1", "80", "a/b", "-n"])), max_size=6)
-)
+@given(st.lists(st.one_of(FLAGS, st.text(max_size=8), st.sampled_from(["web", "10.0.0.1", "80", "a/b", "-n"])), max_size=6))
 def test_any_command_line_is_understood_or_refused_in_one_line(arguments):
     message = ""
     try:

@@ -57,9 +57,7 @@ def test_printed_as_hubble_does(arguments, expected):
     assert printed(arguments.split()) == expected
 
 
-@pytest.mark.parametrize(
-    "arguments", [arguments.split() for arguments, _ in PRINTED] + [["--http-url", "it's <b>&\u2028\x00"]]
-)
+@pytest.mark.parametrize("arguments", [arguments.split() for arguments, _ in PRINTED] + [["--http-url", "it's <b>&\u2028\x00"]])
 def test_what_is_printed_can_be_read_back(tmp_path, arguments):
     file, text = tmp_path / "c.yaml", printed(arguments)
     file.write_text(text)

@@ -129,9 +129,7 @@ def test_lost_events_tell_how_many_where_and_when() -> None:
     period = {"first": "1970-01-01T00:20:30.567Z", "last": "1970-01-01T00:20:38.567Z"}
     line = "Jan  1 00:20:34.567 EVENTS LOST: HUBBLE_RING_BUFFER CPU(5) 1"
     assert compact(loss_cells(lost(), STYLE)) == line
-    assert compact(loss_cells(lost(**period), STYLE)) == (
-        f"{line} (first: Jan  1 00:20:30.567, last: Jan  1 00:20:38.567)"
-    )
+    assert compact(loss_cells(lost(**period), STYLE)) == (f"{line} (first: Jan  1 00:20:30.567, last: Jan  1 00:20:38.567)")
 
 
 def test_a_response_without_anything_is_still_a_line() -> None:

@@ -113,9 +113,7 @@ def test_status_is_escaped(name: str, version: str) -> None:
 def test_json_on_a_terminal_is_the_same_value(text: str) -> None:
     streams = [Terminal(), io.StringIO()]
     for stream in streams:
-        Printer(OutputOptions(format=Format.JSON), stream, stream).write(
-            GetFlowsResponse(flow=flow_pb2.Flow(Summary=text))
-        )
+        Printer(OutputOptions(format=Format.JSON), stream, stream).write(GetFlowsResponse(flow=flow_pb2.Flow(Summary=text)))
     on_terminal, in_pipe = (json.loads(stream.getvalue()) for stream in streams)
     assert on_terminal == in_pipe
 

@@ -1,0 +1,157 @@
+"""The reader: batches in time order, losses told, a bad batch counted and the next one kept."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
+
+from samples import Names, record
+
+from flows.agent.probe.record import RECORD, Counter
+from flows.agent.probe.settings import ProbeSettings
+from flows.agent.reader import Reader
+from flows.agent.store.store import FlowStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+
+class Kernel:
+    """Stands in for a probe: records and counters that a test puts in."""
+
+    def __init__(self) -> None:
+        self.waiting: list[NDArray[Any]] = []
+        self.counts = dict.fromkeys(Counter, 0)
+        self.swept: list[str] = []
+
+    def wait(self, seconds: float) -> None:
+        """Nothing to wait for."""
+
+    def read(self) -> NDArray[Any]:
+        taken, self.waiting = self.waiting, []
+        return np.concatenate(taken) if taken else np.zeros(0, RECORD)
+
+    def sweep(self) -> None:
+        self.swept.append("all")
+
+    def sweep_connections(self) -> None:
+        self.swept.append("connections")
+
+    def counters(self) -> dict[Counter, int]:
+        return dict(self.counts)
+
+
+class Enricher(Names):
+    """Names everything 1 and 2; fails when told to."""
+
+    fails = False
+
+    def resolve(self, records: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        if self.fails:
+            raise ValueError("told to")
+        return np.full(len(records), 1, np.uint32), np.full(len(records), 2, np.uint32)
+
+    def apply_changes(self) -> None:
+        """Nothing changes."""
+
+    def late_names(self) -> list[Any]:
+        return []
+
+    def retain(self, numbers: NDArray[Any]) -> None:
+        """Numbers are never given back here."""
+
+
+@pytest.fixture
+def kernel() -> Kernel:
+    return Kernel()
+
+
+@pytest.fixture
+def enricher() -> Enricher:
+    return Enricher()
+
+
+@pytest.fixture
+def reader(kernel: Kernel, enricher: Enricher) -> Reader:
+    names: Any = enricher
+    return Reader(kernel, names, FlowStore(16), ProbeSettings())
+
+
+def stored(reader: Reader) -> list[int]:
+    return [int(number) for number in reader._store.column("conn_id", 0, reader._store.written)]
+
+
+def test_a_batch_is_stored_in_time_order(reader: Reader, kernel: Kernel) -> None:
+    kernel.waiting = [record(conn_id=number, time_ns=10**9 + number) for number in (3, 1, 2)]
+    reader.batch()
+    assert stored(reader) == [1, 2, 3]
+    assert (reader.counts.records, reader.counts.batches) == (3, 1)
+
+
+def test_no_records_are_no_batch(reader: Reader) -> None:
+    reader.batch()
+    assert (reader.counts.records, reader.counts.batches) == (0, 0)
+
+
+def test_a_bad_batch_is_counted_as_lost_and_the_next_one_kept(reader: Reader, kernel: Kernel, enricher: Enricher) -> None:
+    enricher.fails, kernel.waiting = True, [record(), record()]
+    with pytest.raises(ValueError, match="told to"):
+        reader.batch()
+    enricher.fails, kernel.waiting = False, [record(conn_id=7)]
+    reader.batch()
+    assert stored(reader) == [7]
+    assert [(loss.reason, loss.count) for loss in reader._store.losses] == [("agent error", 2)]
+
+
+@pytest.mark.parametrize(
+    ("counter", "reason"),
+    [
+        (Counter.LOST_RING_FULL, "ring full"),
+        (Counter.LOST_CONNECTION, "connection table full"),
+        (Counter.LOST_EXCHANGE, "exchange table full"),
+    ],
+)
+def test_kernel_losses_are_told_once_each(reader: Reader, kernel: Kernel, counter: Counter, reason: str) -> None:
+    for total in (5, 5, 12):
+        kernel.counts[counter] = total
+        reader.sweep(full=False)
+    assert [(loss.reason, loss.count) for loss in reader._store.losses] == [(reason, 5), (reason, 7)]
+
+
+@pytest.mark.parametrize(
+    ("full", "pending", "swept"),
+    [(False, 0, []), (False, 2, ["connections"]), (True, 0, ["all"]), (True, 2, ["all"])],
+)
+def test_sweeps_only_look_where_something_can_be(
+    reader: Reader, kernel: Kernel, full: bool, pending: int, swept: list[str]
+) -> None:
+    kernel.counts[Counter.SYNS_PENDING] = pending
+    reader.sweep(full=full)
+    assert kernel.swept == swept
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_the_thread_goes_on_after_a_fault_and_until_it_is_stopped(reader: Reader, kernel: Kernel, enricher: Enricher) -> None:
+    enricher.fails, kernel.waiting = True, [record()]
+    reader.start()
+    until(lambda: reader.counts.faults > 0)
+    enricher.fails = False
+    kernel.waiting = [record(conn_id=7)]
+    until(lambda: reader.counts.records > 0)
+    reader.stop()
+    assert stored(reader) == [7]
