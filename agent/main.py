@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("flows.agent")
 
 ADDRESSES_SECONDS = 30.0  # nodes rarely change their addresses
+NAMES_SECONDS = 5.0  # how often to look whether the Kubernetes API is still followed
 GRACE_SECONDS = 1.0  # for clients that follow, when the agent stops
 
 
@@ -94,6 +95,20 @@ async def follow_addresses(enricher: Enricher) -> None:
         await asyncio.sleep(ADDRESSES_SECONDS)
 
 
+async def report_names(enricher: Enricher) -> None:
+    """Log when names stop being up to date, and why, and when they are again."""
+    said: tuple[bool, dict[str, str]] = (True, {})
+    while (status := enricher.source_status()) is not None:
+        if (status.in_sync, status.errors) != said and (status.errors or status.in_sync):
+            said = (status.in_sync, dict(status.errors))
+            why = "; ".join(f"{resource}: {cause}" for resource, cause in status.errors.items())
+            if status.in_sync:
+                log.info("names are up to date with the Kubernetes API")
+            else:
+                log.warning("names are not up to date, flows go on without new ones: %s", why)
+        await asyncio.sleep(NAMES_SECONDS)
+
+
 async def run(options: AgentOptions) -> None:
     """Start everything, wait for the end, stop everything in reverse order."""
     check_node()
@@ -109,7 +124,8 @@ async def run(options: AgentOptions) -> None:
         server = await serve(observer, release, options.listen, options.tls)
         reader = Reader(probe, enricher, store, options.probe)
         reader.start()
-        tasks = [asyncio.create_task(enricher.run()), asyncio.create_task(follow_addresses(enricher))]
+        background = (enricher.run(), follow_addresses(enricher), report_names(enricher))
+        tasks = [asyncio.create_task(work) for work in background]
         log.info("watching %s as node %s, serving on %s", subtree.path, name, ", ".join(options.listen))
         await until_signal()
         await server.stop(GRACE_SECONDS)

@@ -1,7 +1,7 @@
 """BPF ring buffer of equal-sized records, read in bulk: the unread region is one NumPy array.
 
-Layout (kernel/bpf/ringbuf.c): one page with the consumer's position, one with the producer's, then the data, mapped twice in
-a row so that a region that wraps is contiguous. Each record has an 8-byte header: u32 length with two flag bits, u32 page offset.
+Layout (kernel/bpf/ringbuf.c): one page with the consumer's position, one with the producer's, then the data, which the kernel
+offers twice in a row. It is mapped once: resident pages count twice otherwise, and putting a wrapped region together costs little. Each record has an 8-byte header: u32 length with two flag bits, u32 page offset.
 """
 
 from __future__ import annotations
@@ -29,6 +29,12 @@ def slots(record: np.dtype[np.void]) -> np.dtype[np.void]:
     return np.dtype({"names": ["header", "record"], "formats": ["<u4", record], "offsets": [0, 8], "itemsize": size})
 
 
+def wrapped(data: NDArray[np.uint8], first: int, length: int) -> NDArray[np.uint8]:
+    """Bytes of a ring (n,) from `first` on, around its end if need be; a view unless they wrap."""
+    end = first + length
+    return data[first:end] if end <= len(data) else np.concatenate((data[first:], data[: end - len(data)]))
+
+
 def take(region: NDArray[np.void]) -> tuple[NDArray[np.void], int]:
     """Copy the finished records from the front of a region of slots.
 
@@ -51,10 +57,10 @@ class Ring:
         self._mask = data_bytes - 1
         self._page = mmap.PAGESIZE
         self._consumer = mmap.mmap(descriptor, self._page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0)
-        self._producer = mmap.mmap(descriptor, self._page + 2 * data_bytes, mmap.MAP_SHARED, mmap.PROT_READ, offset=self._page)
+        self._producer = mmap.mmap(descriptor, self._page + data_bytes, mmap.MAP_SHARED, mmap.PROT_READ, offset=self._page)
         self._read = ctypes.c_uint64.from_buffer(self._consumer)
         self._written = np.frombuffer(self._producer, "<u8", 1)
-        self._data = np.frombuffer(self._producer, "u1", 2 * data_bytes, self._page)
+        self._data = np.frombuffer(self._producer, "u1", data_bytes, self._page)
         self._poll = select.epoll()
         self._poll.register(descriptor, select.EPOLLIN)
 
@@ -71,8 +77,7 @@ class Ring:
         """Take all finished records, shape (n,), and free their room."""
         start = int(self._read.value)
         count = (int(self._written[0]) - start) // self._slot.itemsize
-        first = start & self._mask
-        region = self._data[first : first + count * self._slot.itemsize].view(self._slot)
+        region = wrapped(self._data, start & self._mask, count * self._slot.itemsize).view(self._slot)
         records, consumed = take(region)
         self._read.value = start + consumed * self._slot.itemsize
         return records

@@ -7,44 +7,23 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from flows.demo.api.causes import forbidden, immutable, invalid, required, unsupported
 from flows.demo.api.cron import parse_schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from flows.demo.api.errors import Cause
     from flows.demo.api.kinds import Kind
+from flows.demo.api.names import LABEL, LABEL_TEXT, key_causes, label_causes, name_causes
 
 Json = dict[str, Any]
 
-_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
-_SUBDOMAIN_TEXT = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
-    "end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
-    r"'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-)
-_LABEL_TEXT = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with "
-    "an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
-    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
-)
-_LABEL_VALUE_TEXT = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and "
-    "end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
-    "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
-)
-_QUALIFIED_TEXT = (
-    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
-    "character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
-    "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
-)
 _POD_UPDATE_TEXT = (
     "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
     "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
     "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
 )
-_QUALIFIED = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 _SELECTING = ("deployments", "replicasets", "statefulsets", "daemonsets")
 _ENUMS: dict[tuple[str, str], tuple[str, ...]] = {
     ("services", "type"): ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort"),
@@ -53,28 +32,6 @@ _ENUMS: dict[tuple[str, str], tuple[str, ...]] = {
     ("pods", "dnsPolicy"): ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
     ("cronjobs", "concurrencyPolicy"): ("Allow", "Forbid", "Replace"),
 }
-
-
-def _required(path: str, text: str = "") -> Cause:
-    return path, "FieldValueRequired", f"Required value: {text}" if text else "Required value"
-
-
-def _invalid(path: str, value: object, text: str) -> Cause:
-    shown = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return path, "FieldValueInvalid", f"Invalid value: {shown}: {text}"
-
-
-def _unsupported(path: str, value: object, allowed: Iterable[str]) -> Cause:
-    listed = ", ".join(f'"{text}"' for text in allowed)
-    return path, "FieldValueNotSupported", f"Unsupported value: {json.dumps(value)}: supported values: {listed}"
-
-
-def _forbidden(path: str, text: str) -> Cause:
-    return path, "FieldValueForbidden", f"Forbidden: {text}"
-
-
-def _immutable(path: str, value: object) -> Cause:
-    return _invalid(path, value, "field is immutable")
 
 
 def check_create(kind: Kind, obj: Json) -> list[Cause]:
@@ -87,17 +44,17 @@ def check_update(kind: Kind, fresh: Json, old: Json) -> list[Cause]:
     causes = [*_metadata(kind, fresh["metadata"]), *_content(kind, fresh)]
     before, after = old.get("spec", {}), fresh.get("spec", {})
     if kind.plural in _SELECTING and before.get("selector") != after.get("selector"):
-        causes.append(_immutable("spec.selector", after.get("selector")))
+        causes.append(immutable("spec.selector", after.get("selector")))
     if kind.plural == "jobs" and _essence(before.get("template")) != _essence(after.get("template")):
-        causes.append(_immutable("spec.template", after.get("template")))
+        causes.append(immutable("spec.template", after.get("template")))
     if kind.plural == "pods" and _pod_frozen(before) != _pod_frozen(after, before):
-        causes.append(_forbidden("spec", _POD_UPDATE_TEXT))
+        causes.append(forbidden("spec", _POD_UPDATE_TEXT))
     if kind.plural == "services":
         causes += _service_change(before, after)
     if kind.plural.endswith("rolebindings") and old.get("roleRef") != fresh.get("roleRef"):
-        causes.append(_invalid("roleRef", fresh.get("roleRef"), "cannot change roleRef"))
+        causes.append(invalid("roleRef", fresh.get("roleRef"), "cannot change roleRef"))
     if kind.plural in {"configmaps", "secrets"} and old.get("immutable"):
-        causes += [_forbidden("data", "field is immutable when `immutable` is set")] * (old.get("data") != fresh.get("data"))
+        causes += [forbidden("data", "field is immutable when `immutable` is set")] * (old.get("data") != fresh.get("data"))
     return causes
 
 
@@ -119,55 +76,23 @@ def _pod_frozen(spec: Json, before: Json | None = None) -> str:
 def _metadata(kind: Kind, metadata: Json) -> Iterator[Cause]:
     name = metadata.get("name", "")
     if not name:
-        yield _required("metadata.name", "name or generateName is required")
+        yield required("metadata.name", "name or generateName is required")
     else:
-        yield from _name_causes(kind, name)
+        yield from name_causes(kind, name)
     yield from label_causes("metadata.labels", metadata.get("labels") or {})
     for key in metadata.get("annotations") or {}:
-        yield from _key_causes("metadata.annotations", key)
+        yield from key_causes("metadata.annotations", key)
     for position, owner in enumerate(metadata.get("ownerReferences") or ()):
         for field in ("apiVersion", "kind", "name", "uid"):
             if not owner.get(field):
-                yield _required(f"metadata.ownerReferences[{position}].{field}", "must not be empty")
-
-
-def _name_causes(kind: Kind, name: str) -> Iterator[Cause]:
-    if kind.group == "rbac.authorization.k8s.io":
-        if name in {".", ".."} or "/" in name or "%" in name:
-            yield _invalid("metadata.name", name, "may not contain '/' or '%', and may not be '.' or '..'")
-        return
-    pattern, text, longest = (_LABEL, _LABEL_TEXT, 63) if kind.label_name else (_SUBDOMAIN, _SUBDOMAIN_TEXT, 253)
-    if not re.fullmatch(pattern, name):
-        yield _invalid("metadata.name", name, text)
-    if len(name) > longest:
-        yield _invalid("metadata.name", name, f"must be no more than {longest} characters")
-
-
-def label_causes(path: str, labels: Json) -> Iterator[Cause]:
-    """What is wrong with a map of labels."""
-    for key, value in labels.items():
-        yield from _key_causes(path, key)
-        if len(value) > 63:
-            yield _invalid(path, value, "must be no more than 63 characters")
-        elif value and not _QUALIFIED.fullmatch(value):
-            yield _invalid(path, value, _LABEL_VALUE_TEXT)
-
-
-def _key_causes(path: str, key: str) -> Iterator[Cause]:
-    prefix, _, name = key.rpartition("/")
-    if len(name) > 63:
-        yield _invalid(path, key, "name part must be no more than 63 characters")
-    elif not _QUALIFIED.fullmatch(name):
-        yield _invalid(path, key, _QUALIFIED_TEXT)
-    if prefix and not re.fullmatch(_SUBDOMAIN, prefix.lower()):
-        yield _invalid(path, key, "prefix part " + _SUBDOMAIN_TEXT)
+                yield required(f"metadata.ownerReferences[{position}].{field}", "must not be empty")
 
 
 def _content(kind: Kind, obj: Json) -> Iterator[Cause]:
     spec = obj.get("spec") or {}
     for (plural, field), allowed in _ENUMS.items():
         if plural == kind.plural and spec.get(field) not in {*allowed, None}:
-            yield _unsupported(f"spec.{field}", spec[field], allowed)
+            yield unsupported(f"spec.{field}", spec[field], allowed)
     if kind.plural in _CONTENT:
         yield from _CONTENT[kind.plural](obj, spec)
 
@@ -178,7 +103,7 @@ def _pod(_obj: Json, spec: Json) -> Iterator[Cause]:
 
 def _pod_spec(path: str, spec: Json) -> Iterator[Cause]:
     if not spec.get("containers"):
-        yield _required(f"{path}.containers")
+        yield required(f"{path}.containers")
     seen: set[str] = set()
     for group in ("initContainers", "containers"):
         for position, container in enumerate(spec.get(group) or ()):
@@ -188,50 +113,50 @@ def _pod_spec(path: str, spec: Json) -> Iterator[Cause]:
 def _container(path: str, container: Json, seen: set[str]) -> Iterator[Cause]:
     name = container.get("name", "")
     if not name:
-        yield _required(f"{path}.name")
-    elif not re.fullmatch(_LABEL, name) or len(name) > 63:
-        yield _invalid(f"{path}.name", name, _LABEL_TEXT)
+        yield required(f"{path}.name")
+    elif not re.fullmatch(LABEL, name) or len(name) > 63:
+        yield invalid(f"{path}.name", name, LABEL_TEXT)
     elif name in seen:
         yield f"{path}.name", "FieldValueDuplicate", f'Duplicate value: "{name}"'
     seen.add(name)
     if not container.get("image"):
-        yield _required(f"{path}.image")
+        yield required(f"{path}.image")
     for position, port in enumerate(container.get("ports") or ()):
         yield from _port(f"{path}.ports[{position}].containerPort", port.get("containerPort", 0))
         if port["protocol"] not in {"SCTP", "TCP", "UDP"}:
-            yield _unsupported(f"{path}.ports[{position}].protocol", port["protocol"], ("SCTP", "TCP", "UDP"))
+            yield unsupported(f"{path}.ports[{position}].protocol", port["protocol"], ("SCTP", "TCP", "UDP"))
 
 
 def _port(path: str, number: object) -> Iterator[Cause]:
     if not isinstance(number, int) or not 1 <= number <= 65535:
-        yield _invalid(path, number, "must be between 1 and 65535, inclusive")
+        yield invalid(path, number, "must be between 1 and 65535, inclusive")
 
 
 def _workload(_obj: Json, spec: Json) -> Iterator[Cause]:
     selector = spec.get("selector")
     if selector is None:
-        yield _required("spec.selector")
+        yield required("spec.selector")
     elif not selector.get("matchLabels") and not selector.get("matchExpressions"):
-        yield _invalid("spec.selector", selector, "empty selector is invalid for deployment")
+        yield invalid("spec.selector", selector, "empty selector is invalid for deployment")
     template = spec["template"]
     labels = template["metadata"].get("labels") or {}
     yield from label_causes("spec.template.metadata.labels", labels)
     wanted = (selector or {}).get("matchLabels") or {}
     if wanted.items() - labels.items():
-        yield _invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
+        yield invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
     yield from _template("spec.template.spec", template["spec"], ("Always",))
     yield from _not_negative("spec.replicas", spec.get("replicas", 0))
 
 
 def _template(path: str, spec: Json, restarts: tuple[str, ...]) -> Iterator[Cause]:
     if spec["restartPolicy"] not in restarts:
-        yield _unsupported(f"{path}.restartPolicy", spec["restartPolicy"], restarts)
+        yield unsupported(f"{path}.restartPolicy", spec["restartPolicy"], restarts)
     yield from _pod_spec(path, spec)
 
 
 def _not_negative(path: str, value: int) -> Iterator[Cause]:
     if value < 0:
-        yield _invalid(path, value, "must be greater than or equal to 0")
+        yield invalid(path, value, "must be greater than or equal to 0")
 
 
 def _job(_obj: Json, spec: Json, path: str = "spec") -> Iterator[Cause]:
@@ -243,29 +168,29 @@ def _job(_obj: Json, spec: Json, path: str = "spec") -> Iterator[Cause]:
 def _cron_job(_obj: Json, spec: Json) -> Iterator[Cause]:
     schedule = spec.get("schedule", "")
     if not schedule:
-        yield _required("spec.schedule")
+        yield required("spec.schedule")
     else:
         try:
             parse_schedule(schedule)
         except ValueError as error:
-            yield _invalid("spec.schedule", schedule, str(error))
+            yield invalid("spec.schedule", schedule, str(error))
     yield from _job({}, spec["jobTemplate"]["spec"], "spec.jobTemplate.spec")
 
 
 def _service(_obj: Json, spec: Json) -> Iterator[Cause]:
     ports = spec.get("ports") or ()
     if not ports and spec.get("clusterIP") != "None" and spec["type"] != "ExternalName":
-        yield _required("spec.ports")
+        yield required("spec.ports")
     if spec["type"] == "ExternalName" and not spec.get("externalName"):
-        yield _required("spec.externalName")
+        yield required("spec.externalName")
     seen: set[tuple[object, object]] = set()
     for position, port in enumerate(ports):
         path = f"spec.ports[{position}]"
         yield from _port(f"{path}.port", port.get("port", 0))
         if len(ports) > 1 and not port.get("name"):
-            yield _required(f"{path}.name")
+            yield required(f"{path}.name")
         if port["protocol"] not in {"SCTP", "TCP", "UDP"}:
-            yield _unsupported(f"{path}.protocol", port["protocol"], ("SCTP", "TCP", "UDP"))
+            yield unsupported(f"{path}.protocol", port["protocol"], ("SCTP", "TCP", "UDP"))
         yield from _target_port(f"{path}.targetPort", port.get("targetPort", 1))
         if (key := (port.get("port"), port["protocol"])) in seen:
             text = json.dumps({"port": key[0], "protocol": key[1]}, separators=(",", ":"))
@@ -274,13 +199,13 @@ def _service(_obj: Json, spec: Json) -> Iterator[Cause]:
     yield from label_causes("spec.selector", spec.get("selector") or {})
     for position, text in enumerate(spec.get("clusterIPs") or ()):
         if text != "None" and not _is_address(text):
-            yield _invalid(f"spec.clusterIPs[{position}]", text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
+            yield invalid(f"spec.clusterIPs[{position}]", text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
 
 
 def _target_port(path: str, target: object) -> Iterator[Cause]:
     if isinstance(target, str):
-        if not re.fullmatch(_LABEL, target) or len(target) > 15 or not re.search("[a-z]", target):
-            yield _invalid(path, target, "must contain at least one letter (a-z)")
+        if not re.fullmatch(LABEL, target) or len(target) > 15 or not re.search("[a-z]", target):
+            yield invalid(path, target, "must contain at least one letter (a-z)")
     else:
         yield from _port(path, target)
 
@@ -290,7 +215,7 @@ def _service_change(before: Json, after: Json) -> Iterator[Cause]:
     if "ExternalName" in {before.get("type"), after.get("type")} or not old:
         return
     if new[:1] != old[:1]:
-        yield _invalid("spec.clusterIPs[0]", new, "may not change once set")
+        yield invalid("spec.clusterIPs[0]", new, "may not change once set")
 
 
 def _is_address(text: object) -> bool:
@@ -304,20 +229,20 @@ def _is_address(text: object) -> bool:
 def _endpoint_slice(obj: Json, _spec: Json) -> Iterator[Cause]:
     allowed = ("FQDN", "IPv4", "IPv6")
     if not obj.get("addressType"):
-        yield _required("addressType")
+        yield required("addressType")
     elif obj["addressType"] not in allowed:
-        yield _unsupported("addressType", obj["addressType"], allowed)
+        yield unsupported("addressType", obj["addressType"], allowed)
     for position, endpoint in enumerate(obj["endpoints"]):
         if not endpoint.get("addresses"):
-            yield _required(f"endpoints[{position}].addresses", "must contain at least 1 address")
+            yield required(f"endpoints[{position}].addresses", "must contain at least 1 address")
 
 
 def _binding(obj: Json, _spec: Json) -> Iterator[Cause]:
     reference = obj["roleRef"]
     if not reference.get("name"):
-        yield _required("roleRef.name")
+        yield required("roleRef.name")
     if reference.get("kind") not in {"Role", "ClusterRole"}:
-        yield _unsupported("roleRef.kind", reference.get("kind", ""), ("Role", "ClusterRole"))
+        yield unsupported("roleRef.kind", reference.get("kind", ""), ("Role", "ClusterRole"))
 
 
 _CONTENT: dict[str, Callable[[Json, Json], Iterator[Cause]]] = {

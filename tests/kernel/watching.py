@@ -45,7 +45,12 @@ class Watch:
 
     def of(self, host: hosts.Host, port: int) -> NDArray[np.void]:
         """Records of a host's sockets that have this port on either side."""
-        records = self.records()
+        self.records()
+        return self.of_seen(host, port)
+
+    def of_seen(self, host: hosts.Host, port: int) -> NDArray[np.void]:
+        """The same of what was read so far."""
+        records = np.concatenate(self.seen)
         ports = (records["local_port"] == port) | (records["remote_port"] == port)
         return records[ports & (records["cgroup_id"] == host.cgroup_id)]
 

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from flows.demo.api.cells import job_status, pod_reason
+from flows.demo.api.columns import COLUMNS
+from flows.demo.api.durations import human_duration
 from flows.demo.api.kinds import KINDS, kind_of
-from flows.demo.api.tables import COLUMNS, human_duration, job_status, pod_reason, table
+from flows.demo.api.tables import table
 
 Json = dict[str, Any]
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.agent.probe.record import RECORD
-from flows.agent.probe.ring import BUSY, DISCARDED, slots, take
+from flows.agent.probe.ring import BUSY, DISCARDED, slots, take, wrapped
 
 DONE = RECORD.itemsize
 SLOT = slots(RECORD)
@@ -58,3 +58,10 @@ def test_every_slot_is_taken_discarded_or_left_for_later(headers: list[int]) -> 
     assert not any(header & BUSY for header in ended)
     assert len(records) == sum(not header & DISCARDED for header in ended)
     assert consumed == len(headers) or headers[consumed] & BUSY
+
+
+@given(st.integers(1, 20), st.integers(0, 19), st.integers(0, 20))
+def test_a_region_goes_around_the_end(size: int, first: int, length: int) -> None:
+    first, length = first % size, min(length, size)
+    data = np.arange(size, dtype=np.uint8)
+    assert wrapped(data, first, length).tolist() == [(first + index) % size for index in range(length)]

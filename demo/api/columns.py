@@ -1,0 +1,182 @@
+"""The columns of `kubectl get`, by resource."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flows.demo.api import cells
+from flows.demo.api.durations import UNKNOWN, age
+
+Json = dict[str, Any]
+
+
+class Column:
+    """One column: heading, what fills it, and whether only `-o wide` shows it."""
+
+    def __init__(self, name: str, cell: cells.Cell, *, type_: str = "string", wide: bool = False) -> None:
+        self.name, self.cell, self.type, self.wide = name, cell, type_, wide
+
+    def definition(self) -> Json:
+        """Its `columnDefinitions` entry."""
+        format_ = "name" if self.name == "Name" else ""
+        priority = 1 if self.wide else 0
+        entry = {"name": self.name, "type": self.type, "format": format_, "description": self.name}
+        return entry | {"priority": priority}
+
+
+def plain(name: str, path: str, empty: Any = cells.NONE, *, wide: bool = False) -> Column:
+    return Column(name, cells.at(path, empty), wide=wide)
+
+
+def number(name: str, path: str) -> Column:
+    return Column(name, cells.count(path), type_="integer")
+
+
+def selector(path: str) -> Column:
+    return Column("Selector", lambda obj: cells.selector_text(cells.at(path, None)(obj)), wide=True)
+
+
+def containers(path: str = "spec.template.spec") -> list[Column]:
+    def joined(field: str) -> Cell:
+        return lambda obj: ",".join(str(item.get(field, "")) for item in (cells.at(path, {})(obj).get("containers") or ()))
+
+    return [Column("Containers", joined("name"), wide=True), Column("Images", joined("image"), wide=True)]
+
+
+NAME = Column("Name", cells.at("metadata.name"))
+AGE = Column("Age", lambda obj: age(obj["metadata"].get("creationTimestamp")))
+
+
+def info(name: str, field: str) -> Column:
+    return plain(name, f"status.nodeInfo.{field}", UNKNOWN, wide=True)
+
+
+_POD = [
+    NAME,
+    Column("Ready", cells.pod_ready),
+    Column("Status", cells.pod_reason),
+    Column("Restarts", cells.restarts),
+    AGE,
+    plain("IP", "status.podIP", wide=True),
+    plain("Node", "spec.nodeName", wide=True),
+    plain("Nominated Node", "status.nominatedNodeName", wide=True),
+    Column("Readiness Gates", cells.gates, wide=True),
+]
+
+_BINDING = [
+    NAME,
+    Column("Role", cells.role),
+    AGE,
+    Column("Users", cells.subjects("User"), wide=True),
+    Column("Groups", cells.subjects("Group"), wide=True),
+    Column("ServiceAccounts", cells.subjects("ServiceAccount"), wide=True),
+]
+_SUSPEND = Column("Suspend", lambda obj: str(bool(obj["spec"].get("suspend"))), type_="string")
+_CREATED = Column("Created At", cells.at("metadata.creationTimestamp"))
+
+COLUMNS: dict[str, list[Column]] = {
+    "pods": _POD,
+    "deployments": [
+        NAME,
+        Column("Ready", cells.of("status.readyReplicas", "spec.replicas")),
+        number("Up-to-date", "status.updatedReplicas"),
+        number("Available", "status.availableReplicas"),
+        AGE,
+        *containers(),
+        selector("spec.selector"),
+    ],
+    "replicasets": [
+        NAME,
+        number("Desired", "spec.replicas"),
+        number("Current", "status.replicas"),
+        number("Ready", "status.readyReplicas"),
+        AGE,
+        *containers(),
+        selector("spec.selector"),
+    ],
+    "statefulsets": [NAME, Column("Ready", cells.of("status.readyReplicas", "spec.replicas")), AGE, *containers()],
+    "daemonsets": [
+        NAME,
+        number("Desired", "status.desiredNumberScheduled"),
+        number("Current", "status.currentNumberScheduled"),
+        number("Ready", "status.numberReady"),
+        number("Up-to-date", "status.updatedNumberScheduled"),
+        number("Available", "status.numberAvailable"),
+        Column("Node Selector", cells.node_selector),
+        AGE,
+        *containers(),
+        selector("spec.selector"),
+    ],
+    "jobs": [
+        NAME,
+        Column("Status", cells.job_status),
+        Column("Completions", cells.completions),
+        Column("Duration", cells.job_duration),
+        AGE,
+        *containers(),
+        selector("spec.selector"),
+    ],
+    "cronjobs": [
+        NAME,
+        plain("Schedule", "spec.schedule"),
+        plain("Timezone", "spec.timeZone"),
+        _SUSPEND,
+        Column("Active", cells.active_jobs, type_="integer"),
+        Column("Last Schedule", cells.last_schedule),
+        AGE,
+        *containers("spec.jobTemplate.spec.template.spec"),
+    ],
+    "services": [
+        NAME,
+        plain("Type", "spec.type"),
+        plain("Cluster-IP", "spec.clusterIP"),
+        Column("External-IP", cells.external_ip),
+        Column("Port(s)", cells.ports),
+        AGE,
+        Column("Selector", cells.service_selector, wide=True),
+    ],
+    "endpoints": [NAME, Column("Endpoints", cells.endpoints), AGE],
+    "endpointslices": [
+        NAME,
+        plain("AddressType", "addressType"),
+        Column("Ports", cells.slice_ports),
+        Column("Endpoints", cells.slice_addresses),
+        AGE,
+    ],
+    "nodes": [
+        NAME,
+        Column("Status", cells.node_status),
+        Column("Roles", cells.node_roles),
+        AGE,
+        plain("Version", "status.nodeInfo.kubeletVersion", ""),
+        Column("Internal-IP", cells.node_address("InternalIP"), wide=True),
+        Column("External-IP", cells.node_address("ExternalIP"), wide=True),
+        info("OS-Image", "osImage"),
+        info("Kernel-Version", "kernelVersion"),
+        info("Container-Runtime", "containerRuntimeVersion"),
+    ],
+    "namespaces": [NAME, plain("Status", "status.phase"), AGE],
+    "configmaps": [NAME, Column("Data", cells.length("data"), type_="integer"), AGE],
+    "secrets": [NAME, plain("Type", "type"), Column("Data", cells.length("data"), type_="integer"), AGE],
+    "serviceaccounts": [NAME, Column("Secrets", cells.length("secrets"), type_="integer"), AGE],
+    "networkpolicies": [
+        NAME,
+        Column("Pod-Selector", lambda obj: cells.selector_text(obj["spec"].get("podSelector"))),
+        AGE,
+    ],
+    "events": [
+        Column("Last Seen", cells.last_seen),
+        plain("Type", "type", ""),
+        plain("Reason", "reason", ""),
+        Column("Object", cells.event_object),
+        Column("Source", lambda obj: (obj.get("source") or {}).get("component", ""), wide=True),
+        plain("Message", "message", ""),
+        Column("Count", cells.at("count", 1), type_="integer", wide=True),
+        Column("Name", cells.at("metadata.name"), wide=True),
+    ],
+    "leases": [NAME, plain("Holder", "spec.holderIdentity", ""), AGE],
+    "rolebindings": _BINDING,
+    "clusterrolebindings": _BINDING,
+    "roles": [NAME, _CREATED],
+    "clusterroles": [NAME, _CREATED],
+}
