@@ -1,7 +1,8 @@
 """BPF ring buffer of equal-sized records, read in bulk: the unread region is one NumPy array.
 
 Layout (kernel/bpf/ringbuf.c): one page with the consumer's position, one with the producer's, then the data, which the kernel
-offers twice in a row. It is mapped once: resident pages count twice otherwise, and putting a wrapped region together costs little. Each record has an 8-byte header: u32 length with two flag bits, u32 page offset.
+offers twice in a row. It is mapped once: resident pages would count twice, and joining a region that wraps costs little. Each
+record has an 8-byte header: u32 length with two flag bits, u32 page offset.
 """
 
 from __future__ import annotations

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from hosts import Host
 
-N = 211  # four records each: seven rounds of a ring of 113 slots
+N = 2_003  # four records each: four rounds of a ring of 1,820 slots
 
 
 def test_a_small_ring_that_is_read_in_time_gives_every_record_once(both_hosts: tuple[Path, Host, Host]) -> None:
     root, client, server = both_hosts
-    with Probe(dataclasses.replace(QUICK, ring_bytes=16_384), find_subtree(root)) as probe:
+    with Probe(dataclasses.replace(QUICK, ring_bytes=1 << 18), find_subtree(root)) as probe:
         watch = Watch(probe, client, server)
         with (
             server.start(traffic.serve_ok, 4, N, 10) as serving,
