@@ -8,4 +8,6 @@
 #error "config.h: the loader passes every constant with -D"
 #endif
 
+#define FORGET_AFTER_NS 10000000000ULL /* an ended entry that no new socket took up by then is of a burst that is over */
+
 #define OPENED_AFTER_NS 1000000000ULL /* the initial retransmission timeout (RFC 6298): what has no answer by now is worth a record */

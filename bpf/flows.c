@@ -122,8 +122,14 @@ int sweep_connections(u64 *ctx)
 	u64 *key = (void *)ctx[2];
 	struct connection *connection = (void *)ctx[3];
 
-	if (key && connection)
-		sweep_connection(connection, (void *)*key);
+	u64 now = bpf_ktime_get_ns();
+
+	if (!key || !connection)
+		return 0;
+	if (connection->ended)
+		forget(connection, *key, now);
+	else
+		sweep_connection(connection, (void *)*key, now);
 	return 0;
 }
 

@@ -112,8 +112,9 @@ static __always_inline void emit_connection(struct connection *connection, void 
 static __always_inline struct connection *lookup_connection(void *sk)
 {
 	u64 key = (u64)sk;
+	struct connection *connection = connections.lookup(&key);
 
-	return connections.lookup(&key);
+	return connection && !connection->ended ? connection : 0;
 }
 
 /* What every new entry starts with. */
@@ -126,7 +127,12 @@ static __always_inline void begin(struct connection *connection, void *sk)
 static __always_inline bool remember(void *sk, struct connection *connection)
 {
 	u64 key = (u64)sk;
+	struct connection *former = connections.lookup(&key);
 
+	if (former) {
+		*former = *connection;
+		return true;
+	}
 	if (!connections.update(&key, connection))
 		return true;
 	count(LOST_CONNECTION);
@@ -292,7 +298,7 @@ static __always_inline void on_close(void *sk, int old_state)
 {
 	struct connection *connection = lookup_connection(sk);
 	void *tcp = bpf_skc_to_tcp_sock(sk);
-	u64 key = (u64)sk;
+	u64 now = bpf_ktime_get_ns();
 	u8 event;
 
 	if (!connection || !tcp)
@@ -301,8 +307,9 @@ static __always_inline void on_close(void *sk, int old_state)
 		count_by(SYNS_PENDING, -1);
 	event = ended_how(connection, FIELD(u32, sk, OFFSET_sock_err), old_state);
 	if (event != UNANSWERED || !connection->unanswered) /* the sweep has said it already */
-		emit_connection(connection, sk, tcp, event, bpf_ktime_get_ns(), true);
-	connections.delete(&key);
+		emit_connection(connection, sk, tcp, event, now, true);
+	connection->emitted_ns = now;
+	connection->ended = 1;
 }
 
 /* Whether the local end opened a connection that is older than the agent: the SYN that it sent is one of the acknowledged bytes (RFC 4898,
@@ -355,11 +362,20 @@ static __always_inline void sweep_unanswered(struct connection *connection, void
 	}
 }
 
+/* An entry that a new socket takes up in the very moment of its removal is lost, and counted. */
+static __always_inline void forget(struct connection *connection, u64 key, u64 now)
+{
+	if (now < connection->emitted_ns + FORGET_AFTER_NS)
+		return;
+	connections.delete(&key);
+	if (!connection->ended)
+		count(LOST_CONNECTION);
+}
+
 /* The socket may end while the sweep looks at it: TCP sockets' memory stays that of TCP sockets (SLAB_TYPESAFE_BY_RCU), and the cookie
  * tells whether it still is the same one. */
-static __always_inline void sweep_connection(struct connection *connection, void *sk)
+static __always_inline void sweep_connection(struct connection *connection, void *sk, u64 now)
 {
-	u64 now = bpf_ktime_get_ns();
 	u64 packets = (u64)PROBED(u32, sk, OFFSET_tcp_segs_out) + PROBED(u32, sk, OFFSET_tcp_segs_in);
 
 	if (PROBED(u64, sk, OFFSET_sock_cookie) != connection->id)

@@ -15,6 +15,7 @@ NONE = "<none>"
 
 
 def at(path: str, empty: Any = NONE) -> Cell:
+    """The value at a path; `empty` where there is none."""
     parts = path.split(".")
 
     def cell(obj: Json) -> Any:
@@ -27,14 +28,17 @@ def at(path: str, empty: Any = NONE) -> Cell:
 
 
 def count(path: str) -> Cell:
+    """The number at a path; 0 where there is none."""
     return at(path, 0)
 
 
 def length(field: str) -> Cell:
+    """How many entries a field has."""
     return lambda obj: len(obj.get(field) or ())
 
 
 def selector_text(selector: Json | None) -> str:
+    """A LabelSelector as `a=b,c in (d)`."""
     labels = (selector or {}).get("matchLabels") or {}
     terms = [f"{key}={value}" for key, value in sorted(labels.items())]
     for entry in (selector or {}).get("matchExpressions") or ():
@@ -97,11 +101,13 @@ def _ready_condition(pod: Json) -> bool:
 
 
 def pod_ready(pod: Json) -> str:
+    """READY: ready containers of all."""
     ready = sum(bool(container.get("ready")) for container in _statuses(pod))
     return f"{ready}/{len(pod.get('spec', {}).get('containers') or ())}"
 
 
 def restarts(pod: Json) -> str:
+    """RESTARTS: how often, and when last."""
     statuses = _statuses(pod)
     count = sum(container.get("restartCount", 0) for container in statuses)
     ends = [(item.get("lastState") or {}).get("terminated", {}).get("finishedAt") for item in statuses]
@@ -110,6 +116,7 @@ def restarts(pod: Json) -> str:
 
 
 def gates(pod: Json) -> str:
+    """READINESS GATES: none of them is ever met here."""
     gates = pod.get("spec", {}).get("readinessGates") or ()
     return f"0/{len(gates)}" if gates else NONE
 
@@ -118,10 +125,12 @@ def gates(pod: Json) -> str:
 
 
 def of(ready: str, wanted: str) -> Cell:
+    """`2/3` of two numbers."""
     return lambda obj: f"{count(ready)(obj)}/{count(wanted)(obj)}"
 
 
 def node_selector(obj: Json) -> str:
+    """NODE SELECTOR of a workload."""
     labels = at("spec.template.spec.nodeSelector", {})(obj)
     return ",".join(f"{key}={value}" for key, value in sorted(labels.items())) or NONE
 
@@ -135,6 +144,7 @@ def job_status(job: Json) -> str:
 
 
 def job_duration(job: Json) -> str:
+    """DURATION: from start to end, or to now."""
     start = parse_time(job.get("status", {}).get("startTime"))
     if start is None:
         return ""
@@ -143,16 +153,19 @@ def job_duration(job: Json) -> str:
 
 
 def completions(job: Json) -> str:
+    """COMPLETIONS of a Job."""
     done = count("status.succeeded")(job)
     wanted = job["spec"].get("completions")
     return f"{done}/{wanted}" if wanted is not None else f"{done}/1 of {job['spec'].get('parallelism', 1)}"
 
 
 def active_jobs(cron_job: Json) -> int:
+    """ACTIVE: Jobs of a CronJob that run."""
     return len(cron_job.get("status", {}).get("active") or ())
 
 
 def last_schedule(cron_job: Json) -> str:
+    """LAST SCHEDULE of a CronJob."""
     text = cron_job.get("status", {}).get("lastScheduleTime")
     return age(text) if text else NONE
 
@@ -161,6 +174,7 @@ def last_schedule(cron_job: Json) -> str:
 
 
 def ports(service: Json) -> str:
+    """PORT(S): port, node port and protocol of each."""
     texts = []
     for port in service["spec"].get("ports") or ():
         node_port = f":{port['nodePort']}" if port.get("nodePort") else ""
@@ -169,6 +183,7 @@ def ports(service: Json) -> str:
 
 
 def external_ip(service: Json) -> str:
+    """EXTERNAL-IP: what is reached from outside."""
     spec = service["spec"]
     if spec["type"] == "ExternalName":
         return str(spec.get("externalName", NONE))
@@ -179,6 +194,7 @@ def external_ip(service: Json) -> str:
 
 
 def service_selector(service: Json) -> str:
+    """SELECTOR of a Service."""
     selector = service["spec"].get("selector") or {}
     return ",".join(f"{key}={value}" for key, value in sorted(selector.items())) or NONE
 
@@ -191,15 +207,18 @@ def _shortened(texts: Sequence[str], shown: int, empty: str) -> str:
 
 
 def slice_ports(obj: Json) -> str:
+    """PORTS of a slice, the first three."""
     return _shortened([str(port.get("port", "*")) for port in obj.get("ports") or ()], 3, "<unset>")
 
 
 def slice_addresses(obj: Json) -> str:
+    """ENDPOINTS of a slice, the first three."""
     addresses = [text for endpoint in obj.get("endpoints") or () for text in endpoint.get("addresses", ())]
     return _shortened(addresses, 3, "<unset>")
 
 
 def endpoints(obj: Json) -> str:
+    """ENDPOINTS: address and port, the first three."""
     texts = []
     for subset in obj.get("subsets") or ():
         for address in subset.get("addresses") or ():
@@ -212,6 +231,7 @@ def endpoints(obj: Json) -> str:
 
 
 def node_status(node: Json) -> str:
+    """STATUS of a node: ready, and whether pods may go there."""
     conditions = {item["type"]: item["status"] for item in node.get("status", {}).get("conditions") or ()}
     ready = {"True": "Ready", "False": "NotReady"}.get(conditions.get("Ready", ""), "NotReady")
     text = ready if "Ready" in conditions else "Unknown"
@@ -219,12 +239,15 @@ def node_status(node: Json) -> str:
 
 
 def node_roles(node: Json) -> str:
+    """ROLES, from the labels that name them."""
     prefix = "node-role.kubernetes.io/"
     labels = node["metadata"].get("labels") or {}
     return ",".join(sorted(key[len(prefix) :] for key in labels if key.startswith(prefix))) or NONE
 
 
 def node_address(type_: str) -> Cell:
+    """The first address of a type."""
+
     def cell(node: Json) -> str:
         addresses = node.get("status", {}).get("addresses") or ()
         return next((item["address"] for item in addresses if item["type"] == type_), NONE)
@@ -236,20 +259,25 @@ def node_address(type_: str) -> Cell:
 
 
 def last_seen(event: Json) -> str:
+    """LAST SEEN: age of the latest time an event has."""
     series = (event.get("series") or {}).get("lastObservedTime")
     return age(series or event.get("lastTimestamp") or event.get("eventTime") or event.get("firstTimestamp"))
 
 
 def event_object(event: Json) -> str:
+    """OBJECT: `pod/name`."""
     target = event.get("involvedObject") or {}
     return f"{str(target.get('kind', '')).lower()}/{target.get('name', '')}"
 
 
 def role(obj: Json) -> str:
+    """ROLE: what a binding gives."""
     return f"{obj['roleRef'].get('kind')}/{obj['roleRef'].get('name')}"
 
 
 def subjects(kind: str) -> Cell:
+    """Subjects of a kind that a binding names."""
+
     def cell(obj: Json) -> str:
         found = [item for item in obj.get("subjects") or () if item.get("kind") == kind]
         return ", ".join("/".join(filter(None, (i.get("namespace"), i.get("name")))) for i in found)

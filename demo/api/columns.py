@@ -24,20 +24,20 @@ class Column:
         return entry | {"priority": priority}
 
 
-def plain(name: str, path: str, empty: Any = cells.NONE, *, wide: bool = False) -> Column:
+def _plain(name: str, path: str, empty: Any = cells.NONE, *, wide: bool = False) -> Column:
     return Column(name, cells.at(path, empty), wide=wide)
 
 
-def number(name: str, path: str) -> Column:
+def _number(name: str, path: str) -> Column:
     return Column(name, cells.count(path), type_="integer")
 
 
-def selector(path: str) -> Column:
+def _selector(path: str) -> Column:
     return Column("Selector", lambda obj: cells.selector_text(cells.at(path, None)(obj)), wide=True)
 
 
-def containers(path: str = "spec.template.spec") -> list[Column]:
-    def joined(field: str) -> Cell:
+def _containers(path: str = "spec.template.spec") -> list[Column]:
+    def joined(field: str) -> cells.Cell:
         return lambda obj: ",".join(str(item.get(field, "")) for item in (cells.at(path, {})(obj).get("containers") or ()))
 
     return [Column("Containers", joined("name"), wide=True), Column("Images", joined("image"), wide=True)]
@@ -47,8 +47,8 @@ NAME = Column("Name", cells.at("metadata.name"))
 AGE = Column("Age", lambda obj: age(obj["metadata"].get("creationTimestamp")))
 
 
-def info(name: str, field: str) -> Column:
-    return plain(name, f"status.nodeInfo.{field}", UNKNOWN, wide=True)
+def _info(name: str, field: str) -> Column:
+    return _plain(name, f"status.nodeInfo.{field}", UNKNOWN, wide=True)
 
 
 _POD = [
@@ -57,9 +57,9 @@ _POD = [
     Column("Status", cells.pod_reason),
     Column("Restarts", cells.restarts),
     AGE,
-    plain("IP", "status.podIP", wide=True),
-    plain("Node", "spec.nodeName", wide=True),
-    plain("Nominated Node", "status.nominatedNodeName", wide=True),
+    _plain("IP", "status.podIP", wide=True),
+    _plain("Node", "spec.nodeName", wide=True),
+    _plain("Nominated Node", "status.nominatedNodeName", wide=True),
     Column("Readiness Gates", cells.gates, wide=True),
 ]
 
@@ -79,33 +79,33 @@ COLUMNS: dict[str, list[Column]] = {
     "deployments": [
         NAME,
         Column("Ready", cells.of("status.readyReplicas", "spec.replicas")),
-        number("Up-to-date", "status.updatedReplicas"),
-        number("Available", "status.availableReplicas"),
+        _number("Up-to-date", "status.updatedReplicas"),
+        _number("Available", "status.availableReplicas"),
         AGE,
-        *containers(),
-        selector("spec.selector"),
+        *_containers(),
+        _selector("spec.selector"),
     ],
     "replicasets": [
         NAME,
-        number("Desired", "spec.replicas"),
-        number("Current", "status.replicas"),
-        number("Ready", "status.readyReplicas"),
+        _number("Desired", "spec.replicas"),
+        _number("Current", "status.replicas"),
+        _number("Ready", "status.readyReplicas"),
         AGE,
-        *containers(),
-        selector("spec.selector"),
+        *_containers(),
+        _selector("spec.selector"),
     ],
-    "statefulsets": [NAME, Column("Ready", cells.of("status.readyReplicas", "spec.replicas")), AGE, *containers()],
+    "statefulsets": [NAME, Column("Ready", cells.of("status.readyReplicas", "spec.replicas")), AGE, *_containers()],
     "daemonsets": [
         NAME,
-        number("Desired", "status.desiredNumberScheduled"),
-        number("Current", "status.currentNumberScheduled"),
-        number("Ready", "status.numberReady"),
-        number("Up-to-date", "status.updatedNumberScheduled"),
-        number("Available", "status.numberAvailable"),
+        _number("Desired", "status.desiredNumberScheduled"),
+        _number("Current", "status.currentNumberScheduled"),
+        _number("Ready", "status.numberReady"),
+        _number("Up-to-date", "status.updatedNumberScheduled"),
+        _number("Available", "status.numberAvailable"),
         Column("Node Selector", cells.node_selector),
         AGE,
-        *containers(),
-        selector("spec.selector"),
+        *_containers(),
+        _selector("spec.selector"),
     ],
     "jobs": [
         NAME,
@@ -113,23 +113,23 @@ COLUMNS: dict[str, list[Column]] = {
         Column("Completions", cells.completions),
         Column("Duration", cells.job_duration),
         AGE,
-        *containers(),
-        selector("spec.selector"),
+        *_containers(),
+        _selector("spec.selector"),
     ],
     "cronjobs": [
         NAME,
-        plain("Schedule", "spec.schedule"),
-        plain("Timezone", "spec.timeZone"),
+        _plain("Schedule", "spec.schedule"),
+        _plain("Timezone", "spec.timeZone"),
         _SUSPEND,
         Column("Active", cells.active_jobs, type_="integer"),
         Column("Last Schedule", cells.last_schedule),
         AGE,
-        *containers("spec.jobTemplate.spec.template.spec"),
+        *_containers("spec.jobTemplate.spec.template.spec"),
     ],
     "services": [
         NAME,
-        plain("Type", "spec.type"),
-        plain("Cluster-IP", "spec.clusterIP"),
+        _plain("Type", "spec.type"),
+        _plain("Cluster-IP", "spec.clusterIP"),
         Column("External-IP", cells.external_ip),
         Column("Port(s)", cells.ports),
         AGE,
@@ -138,7 +138,7 @@ COLUMNS: dict[str, list[Column]] = {
     "endpoints": [NAME, Column("Endpoints", cells.endpoints), AGE],
     "endpointslices": [
         NAME,
-        plain("AddressType", "addressType"),
+        _plain("AddressType", "addressType"),
         Column("Ports", cells.slice_ports),
         Column("Endpoints", cells.slice_addresses),
         AGE,
@@ -148,16 +148,16 @@ COLUMNS: dict[str, list[Column]] = {
         Column("Status", cells.node_status),
         Column("Roles", cells.node_roles),
         AGE,
-        plain("Version", "status.nodeInfo.kubeletVersion", ""),
+        _plain("Version", "status.nodeInfo.kubeletVersion", ""),
         Column("Internal-IP", cells.node_address("InternalIP"), wide=True),
         Column("External-IP", cells.node_address("ExternalIP"), wide=True),
-        info("OS-Image", "osImage"),
-        info("Kernel-Version", "kernelVersion"),
-        info("Container-Runtime", "containerRuntimeVersion"),
+        _info("OS-Image", "osImage"),
+        _info("Kernel-Version", "kernelVersion"),
+        _info("Container-Runtime", "containerRuntimeVersion"),
     ],
-    "namespaces": [NAME, plain("Status", "status.phase"), AGE],
+    "namespaces": [NAME, _plain("Status", "status.phase"), AGE],
     "configmaps": [NAME, Column("Data", cells.length("data"), type_="integer"), AGE],
-    "secrets": [NAME, plain("Type", "type"), Column("Data", cells.length("data"), type_="integer"), AGE],
+    "secrets": [NAME, _plain("Type", "type"), Column("Data", cells.length("data"), type_="integer"), AGE],
     "serviceaccounts": [NAME, Column("Secrets", cells.length("secrets"), type_="integer"), AGE],
     "networkpolicies": [
         NAME,
@@ -166,15 +166,15 @@ COLUMNS: dict[str, list[Column]] = {
     ],
     "events": [
         Column("Last Seen", cells.last_seen),
-        plain("Type", "type", ""),
-        plain("Reason", "reason", ""),
+        _plain("Type", "type", ""),
+        _plain("Reason", "reason", ""),
         Column("Object", cells.event_object),
         Column("Source", lambda obj: (obj.get("source") or {}).get("component", ""), wide=True),
-        plain("Message", "message", ""),
+        _plain("Message", "message", ""),
         Column("Count", cells.at("count", 1), type_="integer", wide=True),
         Column("Name", cells.at("metadata.name"), wide=True),
     ],
-    "leases": [NAME, plain("Holder", "spec.holderIdentity", ""), AGE],
+    "leases": [NAME, _plain("Holder", "spec.holderIdentity", ""), AGE],
     "rolebindings": _BINDING,
     "clusterrolebindings": _BINDING,
     "roles": [NAME, _CREATED],
