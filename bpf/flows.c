@@ -116,6 +116,16 @@ int inet_sock_set_state(u64 *ctx)
 	return 0;
 }
 
+/* tp_btf/inet_sk_error_report(const struct sock *sk) */
+int inet_sk_error_report(u64 *ctx)
+{
+	void *sk = (void *)ctx[0];
+
+	if (FIELD(u16, sk, OFFSET_sock_protocol) == IPPROTO_TCP)
+		on_error(sk);
+	return 0;
+}
+
 /* iter/bpf_map_elem: struct { meta; map; void *key; void *value; } */
 int sweep_connections(u64 *ctx)
 {

@@ -22,7 +22,8 @@ struct connection {
 	u8 opened;     /* its OPENED has left */
 	u8 unanswered; /* its UNANSWERED has left */
 	u8 ended;
-	u8 zero[2];
+	u8 error; /* errno that the socket reported while it waited for an answer */
+	u8 zero;
 };
 
 BPF_F_TABLE("hash", u64, struct connection, connections, CONNECTION_ENTRIES, BPF_F_NO_PREALLOC);

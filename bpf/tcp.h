@@ -100,6 +100,8 @@ static __always_inline void emit_connection(struct connection *connection, void 
 	record->initiator = connection->initiator;
 	record->flags_sent = connection->flags_sent;
 	record->error = GET(u32, sk, OFFSET_sock_err);
+	if (!record->error)
+		record->error = connection->error;
 	record->icmp_type = 0;
 	record->icmp_code = 0;
 	record->comm[0] = connection->process.comm[0];
@@ -267,8 +269,28 @@ static __always_inline void on_established(void *sk, int old_state)
 		established_by_them(sk, tcp);
 }
 
+/* The errno in the latest entry of the socket's error queue (struct sock_exterr_skb): where an ICMP error goes while connect() holds the socket. */
+static __always_inline u32 queued_error(void *sk)
+{
+	void *queue = (char *)sk + OFFSET_sock_error_queue;
+	void *latest = PROBED(void *, queue, OFFSET_sk_buff_head_prev);
+
+	return latest == queue ? 0 : PROBED(u32, latest, OFFSET_sk_buff_cb + OFFSET_sock_exterr_errno);
+}
+
+/* A program that asks for the error (SO_ERROR) takes it away: by the time it closes the socket, the socket no longer knows it. */
+static __always_inline void on_error(void *sk)
+{
+	struct connection *connection = lookup_connection(sk);
+	u32 error = FIELD(u32, sk, OFFSET_sock_err);
+
+	if (connection && FIELD(u8, sk, OFFSET_sock_state) == TCP_SYN_SENT)
+		connection->error = error ? error : queued_error(sk);
+}
+
 static __always_inline u8 failed_open(struct connection *connection, u32 error)
 {
+	error = error ? error : connection->error;
 	if (error == ECONNREFUSED && connection->flags_received & RST)
 		return REFUSED;
 	if (error && error != ETIMEDOUT)

@@ -30,6 +30,12 @@ PROGRAMS: dict[str, tuple[ProgramType, AttachType, Kind | None, str]] = {
     "inet_sock_set_state": (
         ProgramType.TRACING, AttachType.TRACE_RAW_TP, Kind.TYPEDEF, "btf_trace_inet_sock_set_state",
     ),
+    "inet_sk_error_report": (
+        ProgramType.TRACING,
+        AttachType.TRACE_RAW_TP,
+        Kind.TYPEDEF,
+        "btf_trace_inet_sk_error_report",
+    ),
     "sweep_connections": (ProgramType.TRACING, AttachType.TRACE_ITER, Kind.FUNC, "bpf_iter_bpf_map_elem"),
     "sweep_exchanges": (ProgramType.TRACING, AttachType.TRACE_ITER, Kind.FUNC, "bpf_iter_bpf_map_elem"),
     "adopt_sockets": (ProgramType.TRACING, AttachType.TRACE_ITER, Kind.FUNC, "bpf_iter_task_file"),
@@ -49,6 +55,10 @@ OFFSETS = {
     "sock_flags": ("sock", "__sk_common.skc_flags"),
     "sock_protocol": ("sock", "sk_protocol"),
     "sock_err": ("sock", "sk_err"),
+    "sock_error_queue": ("sock", "sk_error_queue"),
+    "sk_buff_head_prev": ("sk_buff_head", "prev"),
+    "sk_buff_cb": ("sk_buff", "cb"),
+    "sock_exterr_errno": ("sock_exterr_skb", "ee.ee_errno"),
     "sock_cgroup": ("sock", "sk_cgrp_data.cgroup"),
     "inet_local_port": ("inet_sock", "inet_sport"),
     "tcp_bytes_sent": ("tcp_sock", "bytes_sent"),

@@ -18,7 +18,7 @@ CAPABILITIES = {
     "CAP_NET_ADMIN": (12, "attach to cgroups"),
 }
 CAP_SYS_ADMIN = 21  # implies the three on any kernel that has them
-MINIMUM_KERNEL = (5, 12)  # socket storage and cookies in tracing programs
+MINIMUM_KERNEL = (5, 15)  # inet_sk_error_report, socket cookies in tracing programs; the first long-term release with both
 LOCKDOWN = Path("/sys/kernel/security/lockdown")
 STATUS = Path("/proc/self/status")
 

@@ -111,7 +111,8 @@ class Probe:
                 self._links.append(bpf.link_cgroup(own[name], cgroup, attach))
         finally:
             os.close(cgroup)
-        self._links.append(bpf.open_tracepoint(own["inet_sock_set_state"]))
+        for name in ("inet_sock_set_state", "inet_sk_error_report"):
+            self._links.append(bpf.open_tracepoint(own[name]))
         self._sweeps = [
             bpf.link_iterator(own["sweep_connections"], own["connections"]),
             bpf.link_iterator(own["sweep_exchanges"], own["exchanges"]),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from conftest import Demo
 
 Json = dict[str, Any]
-PER_AGENT = 6  # programs that one agent loads: bpf/flows.c
+PER_AGENT = 7  # programs that one agent loads: bpf/flows.c
 
 
 def extension(flow: Json) -> Json:

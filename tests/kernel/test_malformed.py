@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from typing import TYPE_CHECKING
 
 import pytest
 import traffic
 from test_exchanges import ipv6
+from watching import last_records
 
 from flows.agent.probe.record import Counter
 
@@ -68,3 +70,19 @@ def counted(watch: Watch, counter: Counter, number: int) -> None:
     assert [value for other, value in counters.items() if other is not counter and value] == []
     own = watch.records()
     assert len(own[own["cgroup_id"] == watch.client.cgroup_id]) == 0
+
+
+def test_random_packets_are_counted_once_each(watch: Watch) -> None:
+    """Each is malformed, or of another protocol, or a packet of some exchange: none is lost, none is counted twice."""
+    noise = random.Random(20)  # a fixed seed: the same packets each time
+    packets = [(noise.choice([1, 6, 17, 132, 47]), noise.randbytes(noise.randrange(64))) for _ in range(499)]
+    watch.client.run(traffic.send_raw, watch.client.address(4), watch.server.address(4), packets)
+
+    def accounted() -> int:
+        own = watch.records()
+        own = own[own["cgroup_id"] == watch.client.cgroup_id]
+        counters = watch.probe.counters()
+        return int(last_records(own)["sent_packets"].sum()) + counters[Counter.MALFORMED] + counters[Counter.UNKNOWN_PROTOCOL]
+
+    watch.until(lambda: accounted() == 499)
+    assert watch.probe.counters()[Counter.MALFORMED] > 50

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from flows.agent.probe.probe import Probe
 from flows.agent.probe.record import Event, Initiator
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from hosts import Host
@@ -97,28 +100,61 @@ def test_resets_are_seen_at_both_ends(watch: Watch, version: int) -> None:
     assert (theirs["flags_sent"] & RST).all()
 
 
-@versions
-def test_unanswered_connections_are_told_once(watch: Watch, version: int) -> None:
+@contextlib.contextmanager
+def rule(host: Host, version: int, port: int, verdict: str) -> Iterator[None]:
+    """A netfilter rule for what arrives at a host's port."""
     family = "ip" if version == 4 else "ip6"
     rules = f"""table inet flows-test {{
         chain in {{
             type filter hook input priority 0
-            {family} daddr {watch.server.address(version)} tcp dport 7777 drop
+            {family} daddr {host.address(version)} tcp dport {port} {verdict}
         }}
     }}"""
-    netns = ["ip", "netns", "exec", watch.server.netns, "nft"]
-    subprocess.run([*netns, "-f", "-"], input=rules, text=True, check=True)
+    nft = ["ip", "netns", "exec", host.netns, "nft"]
+    subprocess.run([*nft, "-f", "-"], input=rules, text=True, check=True)
     try:
-        with watch.client.start(traffic.connect_unanswered, watch.server.address(version), 7777, N, 1.5) as trying:
-            watch.until(lambda: (watch.of(watch.client, 7777)["event"] == Event.UNANSWERED).sum() == N)
-            assert trying.heard() == N
+        yield
     finally:
-        subprocess.run([*netns, "delete", "table", "inet", "flows-test"], check=True)
+        subprocess.run([*nft, "delete", "table", "inet", "flows-test"], check=True)
+
+
+@versions
+def test_unanswered_connections_are_told_once(watch: Watch, version: int) -> None:
+    with (
+        rule(watch.server, version, 7777, "drop"),
+        watch.client.start(traffic.connect_unanswered, watch.server.address(version), 7777, N, 1.5) as trying,
+    ):
+        watch.until(lambda: (watch.of(watch.client, 7777)["event"] == Event.UNANSWERED).sum() == N)
+        assert trying.heard() == N
     records = watch.of(watch.client, 7777)
     assert len(last_records(records)) == N
     assert (records["event"] == Event.UNANSWERED).sum() == N
     assert not (records["flags_received"]).any()
     assert len(watch.of(watch.server, 7777)) == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"), [("host-unreachable", errno.EHOSTUNREACH), ("port-unreachable", errno.ECONNREFUSED)]
+)
+def test_an_icmp_error_is_no_refusal(watch: Watch, answer: str, error: int) -> None:
+    with rule(watch.server, 4, 7778, f"reject with icmp type {answer}"):
+        errors = watch.client.run(traffic.connect_failing, watch.server.address(4), 7778, 7)
+    assert errors == [error] * 7
+    last = last_records(watch.of(watch.client, 7778))
+    assert events(last) == [Event.UNREACHABLE] * 7
+    assert set(last["error"]) == {error}
+
+
+def test_an_established_connection_that_falls_silent_times_out(watch: Watch) -> None:
+    with watch.server.start(traffic.serve_kept, 4, 1) as serving:
+        port = serving.heard()
+        with watch.client.start(traffic.send_into_silence, watch.server.address(4), port) as sending:
+            sending.heard()
+            with rule(watch.server, 4, port, "drop"):
+                assert sending.heard() == errno.ETIMEDOUT
+        last = last_records(watch.of(watch.client, port))
+        serving.process.kill()
+    assert events(last) == [Event.TIMED_OUT]
 
 
 @versions

@@ -212,3 +212,28 @@ def serve_with_worker(say: Callable[[object], None], version: int) -> int:
             say((port, os.getpid()))
             os.waitpid(worker, 0)
     return 1
+
+
+def connect_failing(say: Callable[[object], None], address: str, port: int, number: int) -> list[int]:
+    """Give the errno of each of so many connections; 0 where one succeeded."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    errors = []
+    for _ in range(number):
+        with socket.socket(family) as connection:
+            connection.settimeout(20)
+            errors.append(connection.connect_ex((address, port)))
+    return errors
+
+
+def send_into_silence(say: Callable[[object], None], address: str, port: int) -> int:
+    """Connect, say so, wait for a word, send what nobody will acknowledge. Gives the errno that ended it."""
+    with socket.create_connection((address, port), timeout=20) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 300)
+        say("open")
+        time.sleep(1)
+        connection.sendall(b"lost")
+        try:
+            connection.recv(1)
+        except OSError as error:
+            return error.errno or 0
+    return 0
