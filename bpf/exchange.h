@@ -3,6 +3,7 @@
 #pragma once
 #include "kernel.h"
 #include "packet.h"
+#include "socket.h"
 
 #define TABLE_ID (1ULL << 63) /* no socket cookie, which count up from 1, has this bit */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /* Entry points. agent/probe/compile.py knows each by its name and type. */
-#include "tcp.h"
+#include "quiet.h"
 #include "exchange.h"
 
 #define PASS 1

@@ -36,13 +36,13 @@ def machine() -> dict[str, list[str]]:
     """Everything the demo could leave on a machine."""
     mount = cgroups.root().parent
     return {
-        "namespaces": sorted(lines("ip", "netns")),
+        "namespaces": sorted(line for line in lines("ip", "netns") if line.startswith("flows-demo")),
         "links": [line.split("@")[0] for line in lines("ip", "-o", "link", "show")],
         "addresses": lines("ip", "-o", "addr", "show", "scope", "global"),
         "routes": lines("ip", "route") + lines("ip", "-6", "route"),
         "nft": lines("nft", "list", "tables"),
         "cgroups": sorted(str(p) for p in mount.rglob("flows-demo*")),
-        "mounts": [line for line in Path("/proc/self/mounts").read_text().splitlines() if "flows" in line],
+        "mounts": [line for line in Path("/proc/self/mounts").read_text().splitlines() if "flows-demo" in line],
         "programs": programs("flows_"),
         "state": sorted(str(p) for p in layout.STATE.rglob("*")) + [str(layout.STATE)] * layout.STATE.exists(),
     }
