@@ -42,8 +42,11 @@ class Source(Protocol):
     def wait(self, seconds: float) -> None:
         """Sleep until there are records, at most so long."""
 
-    def read(self) -> NDArray[np.void]:
-        """Take all records that wait."""
+    def peek(self) -> NDArray[np.void]:
+        """All records that wait, valid until release()."""
+
+    def release(self) -> None:
+        """Give their room back."""
 
     def sweep(self) -> None:
         """Have all that is quiet looked at."""
@@ -119,19 +122,20 @@ class Reader(threading.Thread):
 
     def batch(self) -> None:
         """Move what waits. A batch that cannot be stored is counted and left behind: the next one is not lost with it."""
-        records = self._probe.read()
+        records = self._probe.peek()
         try:
             self._store_batch(records)
         except Exception:
             now = time.time_ns()
             self._store.lose("agent error", len(records), now, now)
             raise
+        finally:
+            self._probe.release()
         for late in self._enricher.late_names():
             self._rename(late)
 
     def _store_batch(self, records: NDArray[np.void]) -> None:
         if len(records):
-            records = records[np.argsort(records["time_ns"], kind="stable")]
             local, remote = self._enricher.resolve(records)
             self._store.append(records, local, remote, time.time_ns() - time.monotonic_ns())
             self.counts.records += len(records)

@@ -12,7 +12,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
@@ -63,7 +63,10 @@ class AgentProcess:
         """Time in all its eBPF programs since they were loaded, while count_run_time() was open."""
         by_program = {}
         for file in Path(f"/proc/{self.pid}/fdinfo").iterdir():
-            fields = dict(re.findall(r"^(\w+):\s*(\S+)$", file.read_text(), re.MULTILINE))
+            try:
+                fields = dict(re.findall(r"^(\w+):\s*(\S+)$", file.read_text(), re.MULTILINE))
+            except FileNotFoundError:  # a descriptor that lives for a moment: a sweep's, a client's
+                continue
             if "run_time_ns" in fields:
                 by_program[fields["prog_id"]] = int(fields["run_time_ns"])
         return sum(by_program.values())
@@ -71,12 +74,12 @@ class AgentProcess:
     def status(self) -> observer_pb2.ServerStatusResponse:
         """Its own account. Raises AgentError when it does not answer."""
         with grpc.insecure_channel(self.address) as channel:
+            stub: Any = observer_pb2_grpc.ObserverStub(channel)  # type: ignore[no-untyped-call] # generated
             try:
-                return observer_pb2_grpc.ObserverStub(channel).ServerStatus(
-                    observer_pb2.ServerStatusRequest(), timeout=5
-                )
+                answer: observer_pb2.ServerStatusResponse = stub.ServerStatus(observer_pb2.ServerStatusRequest(), timeout=5)
             except grpc.RpcError as error:
                 raise AgentError(f"asking the agent for its status: {error}\n{self._last_words()}") from error
+        return answer
 
     def wait_until_ready(self) -> None:
         """Wait until it answers. Raises AgentError."""
@@ -97,7 +100,7 @@ class AgentProcess:
 @contextlib.contextmanager
 def agent(pods: Pods, kubeconfig: Path | None = None) -> Iterator[AgentProcess]:
     """Run an agent that watches both pods with its defaults; names from the API of the kubeconfig, if given."""
-    with tempfile.TemporaryDirectory(prefix="flows-bench-") as name:
+    with tempfile.TemporaryDirectory() as name:
         address, log = f"unix://{name}/flows.sock", Path(name) / "log"
         names = ["--kubeconfig", str(kubeconfig)] if kubeconfig else ["--no-kubernetes"]
         words = ["agent", "--cgroup", str(pods.observed), "--listen", address, "--node", "bench", *names]

@@ -31,14 +31,25 @@ daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error
 events {{ worker_connections 4096; }}
 http {{
     access_log off; keepalive_requests 100000000;
-    server {{ listen {address}:{port} backlog=4096; location / {{ return 200 "hello\\n"; }} }}
-    server {{ listen unix:{folder}/status.sock; location / {{ stub_status; }} }}
+    server {{
+        listen {address}:{port} backlog=4096; listen unix:{folder}/nginx.sock;
+        location / {{ return 200 "hello\\n"; }}
+        location /status {{ stub_status; }}
+    }}
 }}
 """
 
 
 class LoadError(Exception):
     """A load did not run as it must; the text says which, and what it printed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Connections that nginx accepted, and requests that it answered."""
+
+    accepts: int
+    requests: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +88,33 @@ class Load:
         if made < 0.97 * rate * seconds:
             raise LoadError(f"paced connections: {made} made in {seconds:g} s instead of {rate * seconds:g}")
 
-    def accepts(self) -> int:
-        """Connections that nginx has accepted so far, by its own count, the one that asks included."""
-        return int(re.findall(r"\d+", self._status())[1])
+    def served(self) -> Served:
+        """What nginx has done so far, by its own count, this question itself not included."""
+        answer = self._ask(b"GET /status HTTP/1.0\r\n\r\n").decode()
+        accepts, _, requests = map(int, re.findall(r"\d+", answer.partition("handled requests\n")[2])[:3])
+        return Served(accepts - 1, requests - 1)
 
-    def _status(self) -> str:
+    @property
+    def request_bytes(self) -> int:
+        """Length of what wrk sends on a connection of its own."""
+        return len(self._request)
+
+    def reply_bytes(self) -> int:
+        """Length of nginx's answer to that."""
+        return len(self._ask(self._request))
+
+    @property
+    def _request(self) -> bytes:
+        host = f"{self.pods.server.address}:{HTTP_PORT}"
+        return f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+
+    def _ask(self, request: bytes) -> bytes:
+        """Ask nginx on its unix socket: no agent sees that."""
         with socket.socket(socket.AF_UNIX) as channel:
             channel.settimeout(START_SECONDS)
-            channel.connect(str(self.folder / "status.sock"))
-            channel.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            return channel.makefile().read().partition("\n\n")[2]
+            channel.connect(str(self.folder / "nginx.sock"))
+            channel.sendall(request)
+            return channel.makefile("rb").read()
 
 
 def requests(printed: str) -> int:
@@ -101,9 +129,8 @@ def requests(printed: str) -> int:
 @contextlib.contextmanager
 def servers(pods: Pods) -> Iterator[Load]:
     """Start nginx and iperf3 in the server pod; they are ended with this context."""
-    with tempfile.TemporaryDirectory(prefix="flows-bench-") as name, contextlib.ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
-        folder.chmod(0o755)  # nginx's worker is another user
         address = pods.server.address
         (folder / "nginx.conf").write_text(NGINX.format(folder=folder, address=address, port=HTTP_PORT))
         for words in (("nginx", "-c", f"{folder}/nginx.conf"), ("iperf3", "-s")):

@@ -1,8 +1,8 @@
 """Two pods on one machine: a network namespace and a cgroup each, joined by a wire; and their removal.
 
-    +-- pods/client --+            +-- pods/server --+
-    |    10.98.0.1    | -- veth -- |    10.98.0.2    |     cgroup `pods` is what the agent observes
-    +-----------------+            +-----------------+
++-- pods/client --+            +-- pods/server --+
+|    10.98.0.1    | -- veth -- |    10.98.0.2    |     cgroup `pods` is what the agent observes
++-----------------+            +-----------------+
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +81,6 @@ def inside(cgroup: Path, *words: str) -> list[str]:
 @contextlib.contextmanager
 def two_pods() -> Iterator[Pods]:
     """Make both pods; at the end, whatever the end, everything in them is killed and they are removed."""
-    remove_leftovers()
     name = f"{PREFIX}{os.getpid()}"
     root = find_subtree().path / name
     pods = {one: Pod(one, f"{name}-{one}", root / "pods" / one) for one in ADDRESSES}
@@ -107,13 +108,24 @@ def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True, timeout=10)
 
 
+@contextlib.contextmanager
+def scratch() -> Iterator[None]:
+    """One folder for all temporary files of this run and of the programs that it starts; removed at the end."""
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-") as folder:
+        tempfile.tempdir = os.environ["TMPDIR"] = folder
+        yield
+
+
 def remove_leftovers() -> None:
-    """Remove what runs that were killed have left behind."""
-    there = [path.name for folder in (NETNS, find_subtree().path) for path in folder.glob(f"{PREFIX}*")]
+    """Remove what runs that were killed have left behind: processes, network namespaces, cgroups, files."""
+    temporary = Path(tempfile.gettempdir())
+    there = [path.name for folder in (NETNS, find_subtree().path, temporary) for path in folder.glob(f"{PREFIX}*")]
     numbers = {int(found[1]) for name in there if (found := re.match(rf"{PREFIX}(\d+)", name))}
     for number in sorted(numbers):
         if not Path(f"/proc/{number}").exists():
             remove(f"{PREFIX}{number}")
+            for folder in temporary.glob(f"{PREFIX}{number}-*"):
+                shutil.rmtree(folder)
 
 
 def remove(name: str) -> None:

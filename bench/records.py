@@ -42,6 +42,7 @@ EVENTS: Final = {
     Event.REFUSED: 0.02,
     Event.UNANSWERED: 0.01,
 }
+PEERS: Final = 10  # pods that one pod talks to: 1,100 are met by the 110 of a node
 PORTS: Final = (80, 443, 8080, 5432, 6379, 9090, 53)
 PROCESSES: Final = (b"nginx", b"java", b"python3", b"envoy", b"postgres", b"redis-server", b"node", b"coredns")
 
@@ -109,7 +110,7 @@ def knowing(cgroup_root: Path) -> Enricher:
 @contextlib.contextmanager
 def cluster() -> Iterator[tuple[Enricher, NDArray[np.uint64]]]:
     """An enricher that knows all pods, with a tree of folders as the cgroups of those here; and their ids (110,)."""
-    with tempfile.TemporaryDirectory(prefix="flows-bench-") as name:
+    with tempfile.TemporaryDirectory() as name:
         paths = [_cgroup(Path(name), number) for number in range(LOCAL_PODS)]
         for path in paths:
             path.mkdir(parents=True)
@@ -125,18 +126,24 @@ def _cgroup(root: Path, number: int) -> Path:
     return root / f"kubepods.slice/kubepods-pod{uid}.slice/cri-containerd-{number:064x}.scope"
 
 
-def batch(count: int, cgroups: NDArray[np.uint64], seed: int) -> NDArray[np.void]:
-    """Records (count,) of connections of the local pods, in time order, the last one now."""
+def batch(count: int, cgroups: NDArray[np.uint64], seed: int, peers: int = PEERS) -> NDArray[np.void]:
+    """Records (count,) of connections of the local pods, each with so many pods, in time order, the last one now."""
     random = np.random.default_rng(seed)
     records = np.zeros(count, RECORD)
     local = random.integers(0, LOCAL_PODS, count)
     addresses = np.frombuffer(b"".join(map(pod_address, range(PODS))), np.uint8).reshape(-1, 16)
     records["cgroup_id"], records["local_addr"] = cgroups[local], addresses[local]
-    records["remote_addr"] = _remote(random, addresses[random.integers(0, PODS, count)])
+    records["remote_addr"] = _remote(random, addresses[_peers(random, local, peers)])
     _fill_times(records)
     _fill_counters(records, random)
     _fill_kinds(records, random)
     return records
+
+
+def _peers(random: np.random.Generator, local: NDArray[np.int64], peers: int) -> NDArray[np.int64]:
+    """Which pod is at the other end of each: one of the local pod's own `peers`, which are no other pod's."""
+    chosen: NDArray[np.int64] = (local * peers + random.integers(0, peers, len(local))) % PODS
+    return chosen
 
 
 def _remote(random: np.random.Generator, addresses: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -182,19 +189,25 @@ class Replay:
     """Stands where the probe stands for the reader: slots as in the ring, taken with the ring's own code."""
 
     def __init__(self, batches: list[NDArray[np.void]]) -> None:
-        """batches: what each read() gives, over and over."""
+        """batches: what each peek() gives, over and over."""
         self._regions = [_region(records) for records in batches]
         self._reads = 0
 
     def wait(self, _seconds: float) -> None:
         """Records always wait."""
 
-    def read(self) -> NDArray[np.void]:
-        """Take the next batch."""
+    def peek(self) -> NDArray[np.void]:
+        """The next batch."""
         self._reads += 1
         return take(self._regions[self._reads % len(self._regions)])[0]
 
+    def release(self) -> None:
+        """Nothing to free."""
+
     def sweep(self) -> None:
+        """Nothing is quiet."""
+
+    def sweep_connections(self) -> None:
         """Nothing is quiet."""
 
     def counters(self) -> dict[Counter, int]:

@@ -6,8 +6,6 @@ import time
 import tracemalloc
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from bench import records
 from bench.figures import Measured
 from flows.agent.options import DEFAULT_FLOWS
@@ -24,15 +22,9 @@ def measure() -> Iterator[Measured]:
         local, remote = enricher.resolve(batch)
         tracemalloc.start()
         try:
-            store = filled(batch, local, remote)
+            store = FlowStore(DEFAULT_FLOWS)
+            store.append(batch, local, remote, time.time_ns() - time.monotonic_ns())
             held = tracemalloc.get_traced_memory()[0]
         finally:
             tracemalloc.stop()
     yield Measured("stored_flow", [held / store.written], f"{held / 1e6:.1f} MB for {store.written:,} flows")
-
-
-def filled(batch: np.ndarray, local: np.ndarray, remote: np.ndarray) -> FlowStore:  # type: ignore[type-arg]
-    """A store that is full of these."""
-    store = FlowStore(len(batch))
-    store.append(batch, local, remote, time.time_ns() - time.monotonic_ns())
-    return store

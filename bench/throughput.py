@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING, Final
 
 from bench.agent_process import agent
 from bench.figures import Measured
 from bench.load import servers
 from bench.pods import two_pods
+from bench.report import number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -16,8 +18,9 @@ if TYPE_CHECKING:
     from bench.load import Load
     from bench.pods import Pods
 
-PAIRS: Final = 8
+PAIRS: Final = 10
 SECONDS: Final = 2  # of each load each time
+SETTLE_SECONDS: Final = 0.5  # the compiler's exit and the programs' removal are no part of the load
 
 LOADS: Final[dict[str, Callable[[Load], float]]] = {
     "kept_keepalive": lambda load: load.wrk(SECONDS, close=False),
@@ -60,6 +63,7 @@ def order(pairs: int) -> list[tuple[bool, ...]]:
 
 def _runs(pods: Pods, load: Load, watched: tuple[bool, ...]) -> list[dict[str, float]]:
     with agent(pods) if watched[0] else contextlib.nullcontext():
+        time.sleep(SETTLE_SECONDS)
         return [_run_all(load) for _ in watched]
 
 
@@ -71,4 +75,4 @@ def _note(name: str, pairs: list[tuple[float, float]]) -> str:
     scale, unit = UNITS[name]
     per_second = scale if name == "kept_iperf3" else SECONDS
     fastest = max(without for _, without in pairs) / per_second
-    return f"{len(pairs)} pairs of {SECONDS} s; {fastest:,.1f} {unit} without the agent at best"
+    return f"{len(pairs)} pairs of {SECONDS} s; {number(fastest)} {unit} without the agent at best"

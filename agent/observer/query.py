@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from flows.agent.store.store import FlowStore, Loss
     from flows.flow.endpoint import Endpoint
 
+REMEMBERED_FILTERS = 64  # dashboards and people ask the same again; a filter keeps some bytes per endpoint
 # How far back a follower looks for the other end of a connection: both ends' records are milliseconds apart.
 FOLLOW_BACK = 4_096
 
@@ -48,11 +50,19 @@ def parse_request(request: observer_pb2.GetFlowsRequest, *, extensions: bool = T
     mask = request.field_mask if request.HasField("field_mask") and request.field_mask.paths else None
     if mask is not None and not mask.IsValidForDescriptor(flow_pb2.Flow.DESCRIPTOR):  # type: ignore[arg-type]
         raise RequestError(f"field_mask: not all of {', '.join(mask.paths)} are paths of flow.Flow, e.g. source.pod_name")
+    lists = observer_pb2.GetFlowsRequest(whitelist=request.whitelist, blacklist=request.blacklist)
     try:
-        matches = compile_filters(request.whitelist, request.blacklist)
+        matches = _compiled(lists.SerializeToString(deterministic=True))
     except FilterError as error:
         raise RequestError(str(error)) from error
     return Request(matches, _selection(request), mask, extensions)
+
+
+@lru_cache(maxsize=REMEMBERED_FILTERS)
+def _compiled(lists: bytes) -> Filter:
+    """The filter of a request's two lists. A repeated request finds what its filter has learnt of names. For one thread."""
+    request = observer_pb2.GetFlowsRequest.FromString(lists)
+    return compile_filters(request.whitelist, request.blacklist)
 
 
 def _selection(request: observer_pb2.GetFlowsRequest) -> Selection:
@@ -124,9 +134,11 @@ class Observer:
             if selection.follow and not selection.number and selection.since is None:
                 return Selected([], [], [], []), last
             table = self._table(store.oldest, last)
-            shown = select(request.matches(table), table.numbers("time").values, selection)
-            numbers = store.oldest + np.flatnonzero(shown)
-            passed = int(numbers[0]) if selection.number and len(numbers) else store.oldest
+            times = table.numbers("time").values
+            order = np.argsort(times, kind="stable")  # CPUs and sweeps write records a little out of order
+            shown = select(request.matches(table)[order], times[order], selection)
+            numbers = store.oldest + order[shown]
+            passed = int(numbers.min()) if selection.number and len(numbers) else store.oldest
             losses = [loss for loss in store.losses if loss.position >= passed]
             return self._select(numbers, store.oldest, losses), last
 

@@ -33,17 +33,21 @@ class Wakener:
         """Bind to the running loop."""
         self._loop = asyncio.get_running_loop()
         self._event = asyncio.Event()
+        self._awaited = False
 
     def notify(self) -> None:
-        """From any thread."""
-        self._loop.call_soon_threadsafe(self._wake)
+        """From any thread. The loop is left asleep while nobody follows."""
+        if self._awaited:
+            self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
+        self._awaited = False
         self._event.set()
         self._event = asyncio.Event()
 
     def event(self) -> asyncio.Event:
         """What the next notification sets: taken before looking at the store, so that nothing falls between."""
+        self._awaited = True
         return self._event
 
 

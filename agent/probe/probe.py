@@ -137,9 +137,13 @@ class Probe:
         """Sleep until records wait, at most so long."""
         self._ring.wait(seconds)
 
-    def read(self) -> NDArray[np.void]:
-        """All records that wait, shape (n,), dtype RECORD."""
-        return self._ring.read()
+    def peek(self) -> NDArray[np.void]:
+        """All records that wait, shape (n,), dtype RECORD, as they lie in the ring: valid until release()."""
+        return self._ring.peek()
+
+    def release(self) -> None:
+        """Give the ring the room of what was peeked at."""
+        self._ring.release()
 
     def counters(self) -> dict[Counter, int]:
         """Kernel-side counters since the start, summed over CPUs."""

@@ -37,16 +37,16 @@ def wrapped(data: NDArray[np.uint8], first: int, length: int) -> NDArray[np.uint
 
 
 def take(region: NDArray[np.void]) -> tuple[NDArray[np.void], int]:
-    """Copy the finished records from the front of a region of slots.
+    """The finished records at the front of a region of slots.
 
-    Returns (records, slots consumed): stops at the first busy slot, leaves discarded ones out.
+    Returns (records, slots consumed): stops at the first busy slot, leaves discarded ones out. A view, unless there were some.
     """
     headers = region["header"]
     busy = headers & BUSY != 0
     count = int(busy.argmax()) if busy.any() else len(region)
     records = region["record"][:count]
     discarded = headers[:count] & DISCARDED != 0
-    return (records[~discarded] if discarded.any() else records.copy()), count
+    return (records[~discarded] if discarded.any() else records), count
 
 
 class Ring:
@@ -62,6 +62,7 @@ class Ring:
         self._read = ctypes.c_uint64.from_buffer(self._consumer)
         self._written = np.frombuffer(self._producer, "<u8", 1)
         self._data = np.frombuffer(self._producer, "u1", data_bytes, self._page)
+        self._peeked = int(self._read.value)
         self._poll = select.epoll()
         self._poll.register(descriptor, select.EPOLLIN)
 
@@ -74,14 +75,18 @@ class Ring:
         """How much waits, slots that are still being written included."""
         return int(self._written[0]) - int(self._read.value)
 
-    def read(self) -> NDArray[np.void]:
-        """Take all finished records, shape (n,), and free their room."""
+    def peek(self) -> NDArray[np.void]:
+        """All finished records, shape (n,), as they lie in the ring: to be used before release(), and kept only as copies."""
         start = int(self._read.value)
         count = (int(self._written[0]) - start) // self._slot.itemsize
         region = wrapped(self._data, start & self._mask, count * self._slot.itemsize).view(self._slot)
         records, consumed = take(region)
-        self._read.value = start + consumed * self._slot.itemsize
+        self._peeked = start + consumed * self._slot.itemsize
         return records
+
+    def release(self) -> None:
+        """Free the room of what the last peek() gave."""
+        self._read.value = self._peeked
 
     def close(self) -> None:
         """Unmap."""

@@ -77,7 +77,7 @@ class FlowStore:
         remote: NDArray[np.uint32],
         to_wall_ns: int,
     ) -> None:
-        """Store a batch: records (n,) RECORD, in time order; endpoint numbers (n,); to_wall_ns is added to the records' clock."""
+        """Store a batch: records (n,) RECORD, as they came; endpoint numbers (n,); to_wall_ns is added to the records' clock."""
         if len(records) > self.capacity:
             kept = slice(len(records) - self.capacity, None)
             with self.lock:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import traffic
-from watching import QUICK, last_records
+from watching import QUICK, last_records, read
 
 from flows.agent.probe import bpf
 from flows.agent.probe.cgroup import CgroupError, Subtree, find_subtree
@@ -88,7 +88,7 @@ def test_a_full_ring_is_counted_and_nothing_else_is_lost(both_hosts: tuple[Path,
         with server.start(traffic.serve_ok, 4, number, 10) as serving:
             client.run(traffic.connect_ok, server.address(4), serving.heard(), number, 10)
             serving.heard()
-        received = len(probe.read())
+        received = len(read(probe))
         lost = probe.counters()[Counter.LOST_RING_FULL]
     assert lost > 0
     assert received + lost == 2 * 2 * number
@@ -105,7 +105,7 @@ def test_a_full_table_is_counted(both_hosts: tuple[Path, Host, Host]) -> None:
             kept.heard()
             kept.heard()
             serving.heard()
-        known = len(last_records(probe.read()))
+        known = len(last_records(read(probe)))
         lost = probe.counters()[Counter.LOST_CONNECTION]
     assert known + lost == 2 * number
     assert lost > 0

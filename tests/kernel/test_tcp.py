@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import traffic
-from watching import QUICK, events, last_records
+from watching import QUICK, events, last_records, read
 
 from flows.agent.probe.cgroup import find_subtree
 from flows.agent.probe.probe import Probe
@@ -79,7 +79,7 @@ def test_an_agent_on_the_root_sees_the_refusing_end_too(both_hosts: tuple[Path, 
     with Probe(QUICK, find_subtree()) as probe:
         port = server.run(traffic.free_port, version)
         assert client.run(traffic.connect_refused, server.address(version), port, N) == N
-        records = probe.read()
+        records = read(probe)
     refusals = records[(records["local_port"] == port) & (records["event"] == Event.REFUSED)]
     assert len(refusals) == N
     assert set(refusals["initiator"]) == {Initiator.REMOTE}
@@ -190,7 +190,7 @@ def test_connections_older_than_the_agent_are_shown_with_who_opened_them(
         assert kept.heard() == "open"
         with Probe(QUICK, find_subtree(root)) as probe:
             probe.sweep()
-            records = probe.read()
+            records = read(probe)
         kept.heard()
         serving.heard()
     for host, initiator in ((client, Initiator.LOCAL), (server, Initiator.REMOTE)):
@@ -221,6 +221,6 @@ def test_a_listener_that_workers_inherited_names_its_connections(both_hosts: tup
         with Probe(QUICK, find_subtree(root)) as probe:
             client.run(traffic.connect_ok, server.address(version), port, 1, 10)
             serving.heard()
-            records = probe.read()
+            records = read(probe)
     own = records[(records["cgroup_id"] == server.cgroup_id) & (records["local_port"] == port)]
     assert set(own["pid"]) == {master}

@@ -40,7 +40,7 @@ class Watch:
     def records(self) -> NDArray[np.void]:
         """All records of the two hosts so far, in the order of the ring."""
         self.probe.sweep()
-        self.seen.append(self.probe.read())
+        self.seen.append(read(self.probe))
         return np.concatenate(self.seen)
 
     def of(self, host: hosts.Host, port: int) -> NDArray[np.void]:
@@ -60,6 +60,13 @@ class Watch:
         while not enough():
             assert time.monotonic() < end, f"not within {seconds} s; seen: {np.concatenate(self.seen)}"
             time.sleep(0.02)
+
+
+def read(probe: Probe) -> NDArray[np.void]:
+    """All records that wait."""
+    records = probe.peek().copy()
+    probe.release()
+    return records
 
 
 def last_records(records: NDArray[np.void]) -> NDArray[np.void]:

@@ -1,4 +1,4 @@
-"""The reader: batches in time order, losses told, a bad batch counted and the next one kept."""
+"""The reader: batches whole and once, losses told, a bad batch counted and the next one kept."""
 
 from __future__ import annotations
 
@@ -36,9 +36,11 @@ class Kernel:
     def wait(self, seconds: float) -> None:
         """Nothing to wait for."""
 
-    def read(self) -> NDArray[Any]:
-        taken, self.waiting = self.waiting, []
-        return np.concatenate(taken) if taken else np.zeros(0, RECORD)
+    def peek(self) -> NDArray[Any]:
+        return np.concatenate(self.waiting) if self.waiting else np.zeros(0, RECORD)
+
+    def release(self) -> None:
+        self.waiting = []
 
     def sweep(self) -> None:
         self.swept.append("all")
@@ -90,10 +92,11 @@ def stored(reader: Reader) -> list[int]:
     return [int(number) for number in reader._store.column("conn_id", 0, reader._store.written)]
 
 
-def test_a_batch_is_stored_in_time_order(reader: Reader, kernel: Kernel) -> None:
+def test_a_batch_is_stored_as_it_came(reader: Reader, kernel: Kernel) -> None:
     kernel.waiting = [record(conn_id=number, time_ns=10**9 + number) for number in (3, 1, 2)]
     reader.batch()
-    assert stored(reader) == [1, 2, 3]
+    assert stored(reader) == [3, 1, 2]
+    assert kernel.waiting == []
     assert (reader.counts.records, reader.counts.batches) == (3, 1)
 
 

@@ -1,0 +1,35 @@
+"""The first list of 10,000 pods: time until all their addresses have names, and the memory that it adds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bench.figures import Measured
+from bench.kubernetes_api import PODS, kubernetes_api
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROUNDS: Final = 3
+SECONDS: Final = 60.0
+LIST_PODS: Final = Path(__file__).with_name("list_pods.py")
+
+
+def measure() -> Iterator[Measured]:
+    """Each time in a fresh process: memory that one list has freed is there for the next."""
+    with kubernetes_api() as api:
+        rounds = [_list(api.kubeconfig) for _ in range(ROUNDS)]
+    peak = max(one["peak_mb"] for one in rounds)
+    yield Measured("first_list_time", [one["seconds"] for one in rounds], f"{PODS:,} pods, API and agent on one machine")
+    yield Measured("first_list_memory", [one["added_mb"] for one in rounds], f"while it lasts, up to {peak:.1f}")
+
+
+def _list(kubeconfig: Path) -> dict[str, float]:
+    words = [sys.executable, str(LIST_PODS), str(kubeconfig), str(PODS)]
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, timeout=SECONDS)
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
