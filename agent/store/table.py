@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -128,9 +129,18 @@ class StoreTable:
 
     def _source(self, local: str, remote: str) -> NDArray[Any]:
         """Values of the source's side; with the arguments swapped, of the destination's."""
-        here, there = self._raw(local), self._raw(remote)
-        swap = self._raw("initiator") == Initiator.REMOTE
-        return np.where(swap if here.ndim == 1 else swap[:, None], there, here)
+        return np.where(self._inbound, self._raw(remote), self._raw(local))
+
+    @cached_property
+    def _inbound(self) -> NDArray[np.bool_]:
+        """Where the remote end is the source; bool (n,)."""
+        mask: NDArray[np.bool_] = self._raw("initiator") == Initiator.REMOTE
+        return mask
+
+    def _source_address(self, local: str, remote: str) -> Addresses:
+        """The same for addresses, as two words each: eight times as fast as by bytes."""
+        here, there = (self._raw(side).view("u8") for side in (local, remote))
+        return Addresses(np.where(self._inbound[:, None], there, here).view("u1"))
 
     def categories(self, name: str) -> Categories[Any]:
         """See flows.flow.columns."""
@@ -157,9 +167,9 @@ class StoreTable:
     def addresses(self, name: str) -> Addresses:
         """See flows.flow.columns."""
         if name == "source_ip":
-            return Addresses(self._source("local_addr", "remote_addr"))
+            return self._source_address("local_addr", "remote_addr")
         if name == "destination_ip":
-            return Addresses(self._source("remote_addr", "local_addr"))
+            return self._source_address("remote_addr", "local_addr")
         result: Addresses = absent(name, len(self))
         return result
 
