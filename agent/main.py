@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import contextlib
 import logging
 import os
@@ -34,6 +35,10 @@ NAMES_SECONDS = 5.0  # how often to look whether the Kubernetes API is still fol
 GRACE_SECONDS = 1.0  # for clients that follow, when the agent stops
 
 
+M_ARENA_MAX = -8  # malloc.h
+ARENAS = 1  # the agent's threads mostly sleep; glibc would give each of them a heap of its own
+
+
 class StartError(Exception):
     """The agent cannot start; the text says why, and the cure."""
 
@@ -41,6 +46,7 @@ class StartError(Exception):
 def main(argv: list[str]) -> int:
     """Run `agent ...` or `local ...` until SIGINT or SIGTERM. Returns the exit status."""
     options = parse(argv[0], argv[1:])
+    ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own log lines say nothing that our errors do not
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
