@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import contextlib
+import ctypes
 import logging
 import os
 import signal
@@ -127,9 +127,9 @@ async def run(options: AgentOptions) -> None:
         name = options.node if options.cluster == "default" else f"{options.cluster}/{options.node}"
         release = version("flows")
         observer = Observer(store, enricher, Node(name), release)
-        server = await serve(observer, release, options.listen, options.tls)
         reader = Reader(probe, enricher, store, options.probe)
         reader.start()
+        server = await serve(observer, release, options.listen, options.tls, reader.freshen)
         background = (enricher.run(), follow_addresses(enricher), report_names(enricher))
         tasks = [asyncio.create_task(work) for work in background]
         log.info("watching %s as node %s, serving on %s", subtree.path, name, ", ".join(options.listen))

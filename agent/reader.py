@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -41,6 +42,9 @@ class Source(Protocol):
 
     def wait(self, seconds: float) -> None:
         """Sleep until there are records, at most so long."""
+
+    def wake(self) -> None:
+        """End a wait() early; from any thread."""
 
     def peek(self) -> NDArray[np.void]:
         """All records that wait, valid until release()."""
@@ -86,12 +90,24 @@ class Reader(threading.Thread):
         self.counts = Counts()
         self._probe, self._enricher, self._store, self._settings = probe, enricher, store, settings
         self._ended = threading.Event()
+        self._hurried = threading.Event()
+        self._waiting: deque[Callable[[], None]] = deque()
         self._counted_ns = time.time_ns()
 
     def stop(self) -> None:
         """End, after the batch in hand."""
         self._ended.set()
+        self._hurry()
         self.join()
+
+    def freshen(self, done: Callable[[], None]) -> None:
+        """Have what waits in the ring moved now; done is called afterwards, from this thread."""
+        self._waiting.append(done)
+        self._hurry()
+
+    def _hurry(self) -> None:
+        self._hurried.set()
+        self._probe.wake()
 
     def run(self) -> None:
         """Loop: thin, so that one round can be tested without it."""
@@ -106,8 +122,15 @@ class Reader(threading.Thread):
                     job.due = time.monotonic() + job.seconds
                     self._guarded(job.act)
             self._probe.wait(max(0.0, min(job.due for job in jobs) - time.monotonic()))
-            self._ended.wait(self._settings.batch_seconds)
-            self._guarded(self.batch)
+            self._hurried.wait(self._settings.batch_seconds)
+            self._hurried.clear()
+            self._round()
+
+    def _round(self) -> None:
+        waiting = len(self._waiting)  # those who come while the batch is in hand wait for the next
+        self._guarded(self.batch)
+        for _ in range(waiting):
+            self._guarded(self._waiting.popleft())
 
     def _guarded(self, act: Callable[[], None]) -> None:
         """The thread outlives any fault: flows go on, and the fault is counted and logged."""

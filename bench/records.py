@@ -204,6 +204,9 @@ class Replay:
     def release(self) -> None:
         """Nothing to free."""
 
+    def wake(self) -> None:
+        """Nobody sleeps."""
+
     def sweep(self) -> None:
         """Nothing is quiet."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -18,11 +20,15 @@ from flows.proto import observer_pb2, observer_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+# Takes what is to be called, from any thread, once the store holds all that the kernel had.
+Freshen = Callable[[Callable[[], None]], None]
+
 SERVICE = observer_pb2.DESCRIPTOR.services_by_name["Observer"].full_name
 HEALTH_NAMES = ("", "hubble.server.Observer")  # the second is what the hubble CLI asks for
 RATE_SECONDS = 60  # flows_rate is over the last minute, as in Hubble
 # Messages sent before other tasks get their turn: at about 50 us each, nobody waits longer than 5 ms.
 TURN = 100
+FRESH_SECONDS = 0.5  # a busy reader must not hold an answer up; what is stored by then is shown
 SOCKET_UMASK = 0o117  # a unix socket of mode 0660
 
 
@@ -57,9 +63,9 @@ class ObserverService(observer_pb2_grpc.ObserverServicer):
     What the protocol leaves to relays (GetNodes) or to Cilium (agent and debug events) is UNIMPLEMENTED.
     """
 
-    def __init__(self, observer: Observer, version: str) -> None:
-        """Within a running event loop."""
-        self._observer, self._version = observer, version
+    def __init__(self, observer: Observer, version: str, freshen: Freshen | None = None) -> None:
+        """Within a running event loop. freshen: has what the kernel still holds moved into the store."""
+        self._observer, self._version, self._freshen = observer, version, freshen
         self._started = time.monotonic_ns()
         self._wakener = Wakener()
         observer.store.subscribe(self._wakener.notify)
@@ -73,12 +79,28 @@ class ObserverService(observer_pb2_grpc.ObserverServicer):
         except RequestError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         await context.send_initial_metadata((("hubble-server-version", self._version),))
+        await self._fresh()
         selected, cursor = self._observer.history(parsed)
         async for response in in_turns(self._observer.responses(selected, parsed)):
             yield response
         if parsed.selection.follow:
             async for response in self._follow(parsed, cursor):
                 yield response
+
+    async def _fresh(self) -> None:
+        """Let the store catch up with the kernel: who asks right after a call must see it."""
+        if self._freshen is None:
+            return
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+
+        def stored() -> None:
+            loop.call_soon_threadsafe(done.set)
+
+        self._freshen(stored)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FRESH_SECONDS):
+                await done.wait()
 
     async def _follow(self, request: Request, cursor: int) -> AsyncIterator[observer_pb2.GetFlowsResponse]:
         until = request.selection.until
@@ -156,13 +178,15 @@ def _listen(server: grpc.aio.Server, address: str, tls: Tls | None) -> None:
         raise AddressError(f"listening on {address}: the address is in use or not of this machine; see: ss -ltnxp") from error
 
 
-async def serve(observer: Observer, version: str, addresses: Sequence[str], tls: Tls | None) -> grpc.aio.Server:
+async def serve(
+    observer: Observer, version: str, addresses: Sequence[str], tls: Tls | None, freshen: Freshen | None = None
+) -> grpc.aio.Server:
     """Serve on all addresses (`host:port`, `unix:///path`). Raises AddressError.
 
     Unix sockets are for root and its group; TCP off this machine takes clients with a certificate if tls is given.
     """
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    observer_pb2_grpc.add_ObserverServicer_to_server(ObserverService(observer, version), server)  # type: ignore[no-untyped-call]
+    observer_pb2_grpc.add_ObserverServicer_to_server(ObserverService(observer, version, freshen), server)  # type: ignore[no-untyped-call]
     healths = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healths, server)
     reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], server)

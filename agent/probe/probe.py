@@ -137,6 +137,10 @@ class Probe:
         """Sleep until records wait, at most so long."""
         self._ring.wait(seconds)
 
+    def wake(self) -> None:
+        """End a wait() early; from any thread."""
+        self._ring.wake()
+
     def peek(self) -> NDArray[np.void]:
         """All records that wait, shape (n,), dtype RECORD, as they lie in the ring: valid until release()."""
         return self._ring.peek()

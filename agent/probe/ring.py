@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import select
 from typing import TYPE_CHECKING
 
@@ -65,10 +66,17 @@ class Ring:
         self._peeked = int(self._read.value)
         self._poll = select.epoll()
         self._poll.register(descriptor, select.EPOLLIN)
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK)
+        self._poll.register(self._wake, select.EPOLLIN)
 
     def wait(self, seconds: float) -> None:
         """Sleep until the kernel says that records came, at most so long: it does once per drained ring, not per record."""
-        self._poll.poll(seconds)
+        if any(descriptor == self._wake for descriptor, _ in self._poll.poll(seconds)):
+            os.eventfd_read(self._wake)
+
+    def wake(self) -> None:
+        """End a wait(), this one or the next; from any thread."""
+        os.eventfd_write(self._wake, 1)
 
     @property
     def unread_bytes(self) -> int:
@@ -91,6 +99,7 @@ class Ring:
     def close(self) -> None:
         """Unmap."""
         self._poll.close()
+        os.close(self._wake)
         del self._read, self._written, self._data
         self._consumer.close()
         self._producer.close()

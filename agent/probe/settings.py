@@ -40,6 +40,6 @@ class ProbeSettings:
     full_sweep_seconds: float = 5.0
     """How often everything that is quiet is looked at; ACTIVE and IDLE come no later than this. 4 ms of one CPU each."""
 
-    batch_seconds: float = 0.1
-    """After the first record, how long to let more come in: bounds wake-ups to 10 a second, and a follower's delay to this. What
-    comes meanwhile at full speed fills an eighth of the ring."""
+    batch_seconds: float = 0.2
+    """After the first record, how long to let more come in: bounds wake-ups to 5 a second, and a follower's delay to this; a new
+    request has what waits moved at once. What comes meanwhile at full speed fills a quarter of the ring."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,9 @@ class Kernel:
 
     def release(self) -> None:
         self.waiting = []
+
+    def wake(self) -> None:
+        """Nobody sleeps here."""
 
     def sweep(self) -> None:
         self.swept.append("all")
@@ -158,3 +162,13 @@ def test_the_thread_goes_on_after_a_fault_and_until_it_is_stopped(reader: Reader
     until(lambda: reader.counts.records > 0)
     reader.stop()
     assert stored(reader) == [7]
+
+
+def test_who_asks_for_fresh_flows_is_told_when_they_are_stored(reader: Reader, kernel: Kernel) -> None:
+    fresh = threading.Event()
+    kernel.waiting = [record(conn_id=7)]
+    reader.freshen(fresh.set)
+    reader.start()
+    assert fresh.wait(10)
+    assert stored(reader) == [7]
+    reader.stop()

@@ -10,9 +10,13 @@ import pytest
 from samples import WALL, record
 
 from flows.agent.observer.query import parse_request
-from flows.proto import flow_pb2, observer_pb2
+from flows.agent.observer.service import serve
+from flows.proto import flow_pb2, observer_pb2, observer_pb2_grpc
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from conftest import Filler
 
     from flows.agent.observer.query import Observer
@@ -145,6 +149,18 @@ async def test_losses_are_told_whatever_the_filter(stub: ObserverStub, fill: Fil
     responses = [response async for response in stub.GetFlows(request)]
     assert [response.lost_events.num_events_lost for response in responses] == [7]
     assert responses[0].lost_events.source == flow_pb2.PERF_EVENT_RING_BUFFER
+
+
+async def test_a_request_first_has_the_kernels_flows_stored(observer: Observer, fill: Filler, tmp_path: Path) -> None:
+    def freshen(done: Callable[[], None]) -> None:
+        fill.count(1, 5)
+        done()
+
+    address = f"unix://{tmp_path}/fresh.sock"
+    server = await serve(observer, "0.1.0", [address], None, freshen)
+    async with grpc.aio.insecure_channel(address) as channel:
+        assert await ports(observer_pb2_grpc.ObserverStub(channel)) == [5]
+    await server.stop(None)
 
 
 async def test_status_counts_flows(stub: ObserverStub, fill: Filler) -> None:
