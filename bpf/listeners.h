@@ -3,11 +3,11 @@
 #pragma once
 #include "socket.h"
 
-static __always_inline struct listener_key listener_key_of(void *sk, void *tcp, struct address local)
+static __always_inline struct listener_key listener_key_of(void *sk, void *tcp, u64 cgroup_id, struct address local)
 {
 	void *net = FIELD(void *, sk, OFFSET_sock_net);
 	struct listener_key key = {
-		.cgroup_id = cgroup_of(sk), .netns = FIELD(u32, net, OFFSET_net_inum),
+		.cgroup_id = cgroup_id, .netns = FIELD(u32, net, OFFSET_net_inum),
 		.port = FIELD(u16, tcp, OFFSET_inet_local_port), .local = local,
 	};
 
@@ -23,7 +23,7 @@ static __always_inline void add_listener(void *sk, void *task)
 
 	if (!tcp || !in_subtree(sk))
 		return;
-	key = listener_key_of(sk, tcp, local_address(sk, true));
+	key = listener_key_of(sk, tcp, cgroup_of(sk), local_address(sk, true));
 	known = listeners.lookup(&key);
 	if (known && known->id == listener.id)
 		return;
@@ -41,14 +41,14 @@ static __always_inline void remove_listener(void *sk)
 
 	if (!tcp)
 		return;
-	key = listener_key_of(sk, tcp, local_address(sk, true));
+	key = listener_key_of(sk, tcp, cgroup_of(sk), local_address(sk, true));
 	known = listeners.lookup(&key);
 	if (known && known->id == bpf_get_socket_cookie(sk))
 		listeners.delete(&key);
 }
 
 /* Most listen on any address, so that is looked up first. */
-static __always_inline struct listener *listener_of(void *sk, void *tcp)
+static __always_inline struct listener *listener_of(void *sk, void *tcp, u64 cgroup_id)
 {
 	struct address any = {};
 	struct listener_key key;
@@ -56,7 +56,7 @@ static __always_inline struct listener *listener_of(void *sk, void *tcp)
 
 	if (FIELD(u16, sk, OFFSET_sock_family) != AF_INET6)
 		any = mapped(0);
-	key = listener_key_of(sk, tcp, any);
+	key = listener_key_of(sk, tcp, cgroup_id, any);
 	listener = listeners.lookup(&key);
 	if (listener)
 		return listener;

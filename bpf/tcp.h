@@ -111,7 +111,7 @@ static __always_inline void established_by_them(void *sk, void *tcp)
 	if (!in_subtree(sk))
 		return;
 	begin(&accepted, sk);
-	listener = listener_of(sk, tcp);
+	listener = listener_of(sk, tcp, accepted.cgroup_id);
 	if (listener)
 		accepted.process = listener->process;
 	/* the first RTT sample is the time from our SYN-ACK to its ACK (tcp_synack_rtt_meas) */
