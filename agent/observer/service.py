@@ -73,7 +73,7 @@ class ObserverService(observer_pb2_grpc.ObserverServicer):
     async def GetFlows(  # noqa: N802 - gRPC's name
         self, request: observer_pb2.GetFlowsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[observer_pb2.GetFlowsResponse]:
-        """Stream flows; see ../reference of Hubble's local_observer for first, follow, number, since and until."""
+        """Stream flows; first, follow, number, since and until are as in Hubble (pkg/hubble/observer/local_observer.go)."""
         try:
             parsed = parse_request(request, extensions=understands_extensions(context))
         except RequestError as error:
