@@ -16,6 +16,8 @@ _NAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 # A pod's name may have dots, and a prefix may end at a hyphen.
 _NAME_PREFIX = re.compile(r"[a-z0-9][-a-z0-9.]*")
 _SERVICE_DNS = re.compile(rf"(?P<name>{_NAME})\.(?P<namespace>{_NAME})\.svc(\.[a-z0-9.-]+)?\.?")
+# `svc.ns`, as a pod may call a service, looks like any DNS name of two parts.
+_NAME_IN_NAMESPACE = re.compile(r"([a-z0-9][-a-z0-9]*)\.([a-z0-9][-a-z0-9]*)")
 # Also what only looks like an address, so that the error is about addresses.
 _ADDRESS_LIKE = re.compile(r"[0-9]+\.[0-9.]*(/.*)?|[0-9A-Fa-f]*:[0-9A-Za-z]*:[0-9A-Za-z:.%]*(/.*)?")
 # Kubernetes' kinds begin with a capital, namespaces cannot.
@@ -96,7 +98,13 @@ def _service(word: str, side: str, namespaces: tuple[str, ...]) -> Meaning:
 def _dns_name(word: str, side: str, namespaces: tuple[str, ...]) -> Meaning:
     patterns.fqdn("fqdn", [word])
     _refuse_namespaces(word, namespaces, "a DNS name")
-    return Meaning((_filter(side, fqdn=[word]),))
+    within = _NAME_IN_NAMESPACE.fullmatch(word)
+    dns = _filter(side, fqdn=[word])
+    if within is None:
+        return Meaning((dns,))
+    name = f"{within[2]}/{within[1]}"
+    note = f"{word!r} is taken for a DNS name, and for the service, workload or pod {name}"
+    return Meaning((dns, *_name(name, side, ()).alternatives), note)
 
 
 def _name(word: str, side: str, namespaces: tuple[str, ...]) -> Meaning:

@@ -53,6 +53,15 @@ def alternatives(word, namespaces=()):
         ("::/0", [{"source_ip": ["::/0"]}]),
         ("*.example.com", [{"source_fqdn": ["*.example.com"]}]),
         ("example.com.", [{"source_fqdn": ["example.com."]}]),
+        (
+            "db.shop",
+            [
+                {"source_fqdn": ["db.shop"]},
+                {"source_service": ["shop/db"]},
+                {"source_pod": ["shop/db"]},
+                {"source_workload": [{"name": "db"}], "source_pod": ["shop/"]},
+            ],
+        ),
         ("db.shop.svc", [{"source_service": ["shop/db"]}, {"source_fqdn": ["db.shop.svc"]}]),
         ("Deployment/web", [{"source_workload": [{"kind": "Deployment", "name": "web"}]}]),
     ],
@@ -67,14 +76,14 @@ def test_a_namespace_flag_qualifies_names_and_selectors():
     assert alternatives("shop/web", ["shop"]) == alternatives("shop/web")
 
 
-@pytest.mark.parametrize("word", ["world", "Deployment/web", "db.shop.svc.cluster.local"])
+@pytest.mark.parametrize("word", ["world", "Deployment/web", "db.shop.svc.cluster.local", "db.shop"])
 def test_an_ambiguous_word_is_explained(word):
     notes = parse_observe(["--to", word], env={}).notes
     assert len(notes) == 1
     assert f"--to: '{word}' is taken for" in notes[0]
 
 
-@pytest.mark.parametrize("word", ["web", "shop/web", "app=web", "10.0.0.1", "example.com"])
+@pytest.mark.parametrize("word", ["web", "shop/web", "app=web", "10.0.0.1", "www.example.com", "*.example.com"])
 def test_a_plain_word_is_not(word):
     assert parse_observe(["--to", word], env={}).notes == ()
 
