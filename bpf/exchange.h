@@ -78,7 +78,6 @@ static __always_inline struct exchange *new_exchange(struct exchange_key *key, s
 		count(LOST_EXCHANGE);
 		return 0;
 	}
-	count(EXCHANGES_MADE);
 	return exchanges.lookup(key);
 }
 

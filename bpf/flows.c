@@ -153,8 +153,8 @@ int sweep_exchanges(u64 *ctx)
 	if (!element || !exchange)
 		return 0;
 	key = *element;
-	if (sweep_exchange(&key, exchange) && !exchanges.delete(&key))
-		count(EXCHANGES_ENDED);
+	if (sweep_exchange(&key, exchange))
+		exchanges.delete(&key);
 	return 0;
 }
 

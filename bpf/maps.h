@@ -75,7 +75,8 @@ struct exchange {
 	u8 icmp_code;
 };
 
-BPF_TABLE("lru_hash", struct exchange_key, struct exchange, exchanges, EXCHANGE_ENTRIES);
+/* Not an LRU: that evicts without a word. What finds no room here is counted, packet by packet. */
+BPF_F_TABLE("hash", struct exchange_key, struct exchange, exchanges, EXCHANGE_ENTRIES, BPF_F_NO_PREALLOC);
 
 BPF_RINGBUF_OUTPUT(records, RING_PAGES);
 

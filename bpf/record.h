@@ -72,12 +72,10 @@ struct record {
 enum counter { /* one per reason; agent/probe/record.py names them */
 	LOST_RING_FULL,       /* a record found no room in the ring */
 	LOST_CONNECTION,      /* no room for a TCP connection's state: it stays unseen */
-	LOST_EXCHANGE,        /* no room for an exchange's entry: its packets stay unseen */
+	LOST_EXCHANGE,        /* packets of exchanges that found no room: they stay unseen */
 	MALFORMED,            /* truncated or contradictory headers: no flow is made of them */
 	FRAGMENT,             /* a fragment with no transport header: not attributed to a flow */
 	UNKNOWN_PROTOCOL,     /* neither TCP, UDP, ICMP, ICMPv6 nor SCTP */
-	EXCHANGES_MADE,       /* with EXCHANGES_ENDED and the entries present this gives the evicted ones */
-	EXCHANGES_ENDED,
 	SYNS_PENDING,         /* connections in SYN_SENT: up and down; while there are none, nothing can be unanswered */
 	COUNTERS,
 };

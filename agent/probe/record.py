@@ -71,9 +71,7 @@ class Counter(IntEnum):
     MALFORMED = 3
     FRAGMENT = 4
     UNKNOWN_PROTOCOL = 5
-    EXCHANGES_MADE = 6
-    EXCHANGES_ENDED = 7
-    SYNS_PENDING = 8
+    SYNS_PENDING = 6
 
 
 # Ids of connections that live in the exchange table, not in a socket (TABLE_ID of bpf/exchange.h).

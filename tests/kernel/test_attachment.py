@@ -111,6 +111,20 @@ def test_a_full_table_is_counted(both_hosts: tuple[Path, Host, Host]) -> None:
     assert lost > 0
 
 
+def test_packets_that_find_no_room_in_the_exchange_table_are_counted(both_hosts: tuple[Path, Host, Host]) -> None:
+    root, client, server = both_hosts
+    number = 41
+    with Probe(dataclasses.replace(QUICK, exchange_entries=16), find_subtree(root)) as probe:
+        with server.start(traffic.serve_udp, 4, number, 10) as serving:
+            client.run(traffic.ask_udp, server.address(4), serving.heard(), number, 10)
+            serving.heard()
+        last = last_records(read(probe))
+        lost = probe.counters()[Counter.LOST_EXCHANGE]
+    seen = int(last["sent_packets"].sum() + last["received_packets"].sum())
+    assert lost > 0
+    assert seen + lost == 2 * 2 * number
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [("/sys/fs/cgroup/absent", "no such directory"), ("/tmp", "not on a cgroup v2 file system")],
