@@ -7,7 +7,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
-IMPORTED := agent cli demo flow proto
+IMPORTED := agent cli demo flow kube proto relay wire
 # What the agent and the demo cluster run, and what tests and benchmarks make traffic with.
 PACKAGES := ca-certificates curl dnsmasq-base iperf3 iproute2 iputils-ping libc6-dev libnginx-mod-http-lua nftables \
 	nginx-light procps python3-bpfcc python3-venv wrk

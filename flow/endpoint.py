@@ -7,13 +7,17 @@ from enum import IntEnum
 
 
 class Evidence(IntEnum):
-    """Where an endpoint's name comes from; numbers of flows.v1.Evidence. Observed: CGROUP, CONNECTION; the rest is inferred."""
+    """Where an endpoint's name comes from; numbers of flows.v1.Evidence.
+
+    Observed: CGROUP, CONNECTION, PEER; the rest is inferred.
+    """
 
     UNKNOWN = 0
     CGROUP = 1
     CONNECTION = 2
     ADDRESS = 3
     RANGE = 4
+    PEER = 5
 
 
 class Reserved(IntEnum):

@@ -1,0 +1,1 @@
+"""The Kubernetes API: configuration, credentials, requests, lists and watches."""

@@ -1,0 +1,1 @@
+"""The relay: all agents as one Observer."""

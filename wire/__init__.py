@@ -1,0 +1,1 @@
+"""What the servers and clients of this project share about gRPC: addresses, TLS, limits."""
