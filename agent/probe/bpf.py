@@ -10,6 +10,10 @@ import os
 import platform
 import struct
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SYSCALL = {"x86_64": 321, "aarch64": 280}
 LICENSE = b"GPL"  # bpf_probe_read_kernel and others are for GPL-compatible programs only
@@ -21,8 +25,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Command(IntEnum):
     """enum bpf_cmd."""
 
+    MAP_CREATE = 0
     MAP_LOOKUP_ELEM = 1
+    MAP_UPDATE_ELEM = 2
     PROG_LOAD = 5
+    OBJ_PIN = 6
+    OBJ_GET = 7
     OBJ_GET_INFO_BY_FD = 15
     RAW_TRACEPOINT_OPEN = 17
     LINK_CREATE = 28
@@ -128,6 +136,38 @@ def run_iterator(link: int) -> None:
             pass
     finally:
         os.close(descriptor)
+
+
+def create_array(name: str, value_bytes: int) -> int:
+    """Make an array map of one element. Returns its descriptor."""
+    array, no_flags = 2, 0  # BPF_MAP_TYPE_ARRAY
+    return bpf(Command.MAP_CREATE, struct.pack("<IIIIIII16sI", array, 4, value_bytes, 1, no_flags, 0, 0, name.encode()[:15], 0))
+
+
+def pin(descriptor: int, path: Path) -> None:
+    """Keep a map, program or link in a bpffs under a name, beyond the life of this process."""
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    bpf(Command.OBJ_PIN, struct.pack("<QI4x", ctypes.addressof(name), descriptor))
+
+
+def pinned(path: Path) -> int:
+    """A descriptor of what is kept under a name. Raises OSError."""
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    return bpf(Command.OBJ_GET, struct.pack("<QI4x", ctypes.addressof(name), 0))
+
+
+def map_entries(map_: int) -> int:
+    """max_entries of a map; of a ring its data's bytes."""
+    info = ctypes.create_string_buffer(88)  # struct bpf_map_info: type, id, key_size, value_size, max_entries...
+    bpf(Command.OBJ_GET_INFO_BY_FD, struct.pack("<IIQ", map_, len(info), ctypes.addressof(info)))
+    return int(struct.unpack_from("<I", info, 16)[0])
+
+
+def update(map_: int, key: bytes, value: bytes) -> None:
+    """Write one element."""
+    keys = ctypes.create_string_buffer(key, len(key))
+    values = ctypes.create_string_buffer(value, len(value))
+    bpf(Command.MAP_UPDATE_ELEM, struct.pack("<I4xQQQ", map_, ctypes.addressof(keys), ctypes.addressof(values), 0))
 
 
 def lookup(map_: int, key: bytes, value_bytes: int) -> bytes:

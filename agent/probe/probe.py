@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from flows.agent.probe import bpf
+from flows.agent.probe.compile import MAPS
+from flows.agent.probe.keep import Handover, Keep, KeepError, digest, now_ns
 from flows.agent.probe.preflight import explain
 from flows.agent.probe.record import RECORD, Counter
 from flows.agent.probe.ring import Ring
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 
 COMPILE_SECONDS = 60  # 1 s on an idle machine; a node under pressure may take much longer
 MAX_DESCRIPTORS = 32
+SWEEPS = ("sweep_connections_link", "sweep_exchanges_link")
+LINKS = ("ingress_link", "egress_link", "inet_sock_set_state_link", "inet_sk_error_report_link", *SWEEPS)
 
 
 class ProbeError(Exception):
@@ -86,52 +92,95 @@ def _descriptors(reply: bytes, descriptors: list[int], words: str) -> dict[str, 
     return dict(zip([*answer["maps"], *answer["programs"]], descriptors, strict=True))
 
 
+def _open_keep(keep: Path, wanted: dict[str, int]) -> Keep:
+    try:
+        return Keep(keep, digest(wanted))
+    except KeepError as error:
+        raise ProbeError(str(error)) from error
+
+
+def _attach(own: dict[str, int], subtree: Subtree, opened: dict[str, int]) -> dict[str, int]:
+    """Links by name; each is in `opened`, too, as soon as it is there."""
+    links: dict[str, int] = {}
+
+    def keep(name: str, descriptor: int) -> None:
+        links[f"{name}_link"] = opened[f"{name}_link"] = descriptor
+
+    cgroup = os.open(subtree.path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        keep("ingress", bpf.link_cgroup(own["ingress"], cgroup, bpf.AttachType.CGROUP_INET_INGRESS))
+        keep("egress", bpf.link_cgroup(own["egress"], cgroup, bpf.AttachType.CGROUP_INET_EGRESS))
+    finally:
+        os.close(cgroup)
+    for name in ("inet_sock_set_state", "inet_sk_error_report"):
+        keep(name, bpf.open_tracepoint(own[name]))
+    for name, table in (("sweep_connections", "connections"), ("sweep_exchanges", "exchanges")):
+        keep(name, bpf.link_iterator(own[name], own[table]))
+    adopt = bpf.link_iterator(own["adopt_sockets"], None)
+    try:  # after the tracepoint, so that no connection falls between; what the tracepoint knows is left alone
+        bpf.run_iterator(adopt)
+    finally:
+        os.close(adopt)
+    return links
+
+
 class Probe:
-    """Attached programs of one subtree. All is gone when the process is, however it ends: links live by their descriptors."""
+    """Attached programs of one subtree.
 
-    def __init__(self, settings: ProbeSettings, subtree: Subtree) -> None:
-        """Load, adopt the sockets that exist, attach. Raises ProbeError."""
-        self._descriptors = load(constants(settings, subtree))
-        self._links: list[int] = []
+    Without `keep` all is gone when the process is, however it ends: links live by their descriptors. With it, all stays in that
+    bpffs directory, and predecessor tells what the agent before noted last; None if there was none.
+    """
+
+    def __init__(self, settings: ProbeSettings, subtree: Subtree, keep: Path | None = None) -> None:
+        """Take over what was kept, else load, adopt the sockets that exist, attach. Raises ProbeError."""
+        wanted = constants(settings, subtree)
+        self._keep = _open_keep(keep, wanted) if keep is not None else None
+        self.predecessor: Handover | None = None
+        self.attached_ns = 0  # CLOCK_MONOTONIC: since then the programs watch
+        self._own = (self._keep.take([*MAPS, *LINKS]) if self._keep else None) or self._begin(wanted, subtree)
+        if self._keep is not None and self._keep.predecessor is not None:
+            self.predecessor = self._keep.predecessor
+            self.attached_ns = self.predecessor.attached_ns
+        self.left_behind = self._keep.left_behind if self._keep is not None else 0
+        self._ring = Ring(self._own["records"], settings.ring_bytes, RECORD)
+
+    def _begin(self, wanted: dict[str, int], subtree: Subtree) -> dict[str, int]:
+        """Descriptors of maps and links of programs that were just loaded and attached."""
         try:
-            self._attach(subtree)
+            own = load(wanted)
+        except BaseException:
+            self._close_keep()
+            raise
+        opened = dict(own)
+        try:
+            links = _attach(own, subtree, opened)
+            kept = {name: own[name] for name in MAPS} | links
+            self.attached_ns = now_ns()
+            if self._keep is not None:
+                self._keep.put(kept, self.attached_ns)
         except OSError as error:
-            self._close_descriptors()
+            for descriptor in opened.values():
+                os.close(descriptor)
+            self._close_keep()
             raise ProbeError(f"attaching eBPF to {subtree.path}: {error.strerror}{explain(error.errno)}") from error
-        self._ring = Ring(self._descriptors["records"], settings.ring_bytes, RECORD)
+        for name in own.keys() - kept.keys():
+            os.close(own[name])  # links hold their programs
+        return kept
 
-    def _attach(self, subtree: Subtree) -> None:
-        own = self._descriptors
-        cgroup = os.open(subtree.path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            for name, attach in (
-                ("ingress", bpf.AttachType.CGROUP_INET_INGRESS),
-                ("egress", bpf.AttachType.CGROUP_INET_EGRESS),
-            ):
-                self._links.append(bpf.link_cgroup(own[name], cgroup, attach))
-        finally:
-            os.close(cgroup)
-        for name in ("inet_sock_set_state", "inet_sk_error_report"):
-            self._links.append(bpf.open_tracepoint(own[name]))
-        self._sweeps = [
-            bpf.link_iterator(own["sweep_connections"], own["connections"]),
-            bpf.link_iterator(own["sweep_exchanges"], own["exchanges"]),
-        ]
-        self._links += self._sweeps
-        adopt = bpf.link_iterator(own["adopt_sockets"], None)
-        try:  # after the tracepoint, so that no connection falls between; what the tracepoint knows is left alone
-            bpf.run_iterator(adopt)
-        finally:
-            os.close(adopt)
+    def note(self, instance: int, written: int, told: Mapping[Counter, int]) -> None:
+        """Before release(): this agent has stored so many flows, those of the last peek() included, and told these losses."""
+        if self._keep is not None:
+            counters = tuple(told[counter] for counter in Counter)
+            self._keep.note(Handover(instance, written, self._peeked_ns, self.attached_ns, counters))
 
     def sweep(self) -> None:
         """Have the kernel look at quiet connections and exchanges; what it finds arrives in the ring."""
-        for link in self._sweeps:
-            bpf.run_iterator(link)
+        for name in SWEEPS:
+            bpf.run_iterator(self._own[name])
 
     def sweep_connections(self) -> None:
         """Look at TCP connections only."""
-        bpf.run_iterator(self._sweeps[0])
+        bpf.run_iterator(self._own[SWEEPS[0]])
 
     def wait(self, seconds: float) -> None:
         """Sleep until records wait, at most so long."""
@@ -143,6 +192,7 @@ class Probe:
 
     def peek(self) -> NDArray[np.void]:
         """All records that wait, shape (n,), dtype RECORD, as they lie in the ring: valid until release()."""
+        self._peeked_ns = now_ns()
         return self._ring.peek()
 
     def release(self) -> None:
@@ -154,19 +204,21 @@ class Probe:
         cpus = os.sysconf("SC_NPROCESSORS_CONF")
         values = {}
         for counter in Counter:
-            raw = bpf.lookup(self._descriptors["counters"], int(counter).to_bytes(4, "little"), 8 * cpus)
+            raw = bpf.lookup(self._own["counters"], int(counter).to_bytes(4, "little"), 8 * cpus)
             values[counter] = int(np.frombuffer(raw, "<u8").sum())
         return values
 
     def close(self) -> None:
-        """Detach and unload."""
+        """Let go: programs are detached and unloaded, unless they are kept."""
         self._ring.close()
-        self._close_descriptors()
-
-    def _close_descriptors(self) -> None:
-        for descriptor in [*self._links, *self._descriptors.values()]:
+        for descriptor in self._own.values():
             os.close(descriptor)
-        self._links, self._descriptors = [], {}
+        self._own = {}
+        self._close_keep()
+
+    def _close_keep(self) -> None:
+        if self._keep is not None:
+            self._keep.close()
 
     def __enter__(self) -> Self:
         """Use as a context: closed at its end."""

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flows.agent.probe import bpf
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -48,6 +50,23 @@ def take(region: NDArray[np.void]) -> tuple[NDArray[np.void], int]:
     records = region["record"][:count]
     discarded = headers[:count] & DISCARDED != 0
     return (records[~discarded] if discarded.any() else records), count
+
+
+def count_unread(descriptor: int) -> int:
+    """Finished records that wait in a ring map, whatever their size."""
+    data_bytes = bpf.map_entries(descriptor)
+    page = mmap.PAGESIZE
+    with mmap.mmap(descriptor, page, mmap.MAP_SHARED, mmap.PROT_READ, offset=0) as consumer:
+        at = int.from_bytes(consumer[:8], "little")
+    count = 0
+    with mmap.mmap(descriptor, page + data_bytes, mmap.MAP_SHARED, mmap.PROT_READ, offset=page) as producer:
+        end = int.from_bytes(producer[:8], "little")
+        while at < end:
+            start = page + at % data_bytes
+            header = int.from_bytes(producer[start : start + 4], "little")
+            count += not header & (BUSY | DISCARDED)
+            at += HEADER_BYTES + ((header & ~(BUSY | DISCARDED)) + 7) // 8 * 8
+    return count
 
 
 class Ring:
