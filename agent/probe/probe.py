@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from flows.agent.probe import bpf
-from flows.agent.probe.compile import MAPS
+from flows.agent.probe.compile import MAPS, PROGRAMS
 from flows.agent.probe.keep import Handover, Keep, KeepError, digest, now_ns
 from flows.agent.probe.preflight import explain
 from flows.agent.probe.record import RECORD, Counter
@@ -99,12 +99,11 @@ def _open_keep(keep: Path, wanted: dict[str, int]) -> Keep:
         raise ProbeError(str(error)) from error
 
 
-def _attach(own: dict[str, int], subtree: Subtree, opened: dict[str, int]) -> dict[str, int]:
-    """Links by name; each is in `opened`, too, as soon as it is there."""
-    links: dict[str, int] = {}
+def _attach(own: dict[str, int], subtree: Subtree, opened: dict[str, int]) -> None:
+    """Put links beside the programs and maps that are open, each as soon as it is there."""
 
     def keep(name: str, descriptor: int) -> None:
-        links[f"{name}_link"] = opened[f"{name}_link"] = descriptor
+        opened[f"{name}_link"] = descriptor
 
     cgroup = os.open(subtree.path, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -121,7 +120,6 @@ def _attach(own: dict[str, int], subtree: Subtree, opened: dict[str, int]) -> di
         bpf.run_iterator(adopt)
     finally:
         os.close(adopt)
-    return links
 
 
 class Probe:
@@ -137,7 +135,7 @@ class Probe:
         self._keep = _open_keep(keep, wanted) if keep is not None else None
         self.predecessor: Handover | None = None
         self.attached_ns = 0  # CLOCK_MONOTONIC: since then the programs watch
-        self._own = (self._keep.take([*MAPS, *LINKS]) if self._keep else None) or self._begin(wanted, subtree)
+        self._own = (self._keep.take([*MAPS, *PROGRAMS, *LINKS]) if self._keep else None) or self._begin(wanted, subtree)
         if self._keep is not None and self._keep.predecessor is not None:
             self.predecessor = self._keep.predecessor
             self.attached_ns = self.predecessor.attached_ns
@@ -145,7 +143,7 @@ class Probe:
         self._ring = Ring(self._own["records"], settings.ring_bytes, RECORD)
 
     def _begin(self, wanted: dict[str, int], subtree: Subtree) -> dict[str, int]:
-        """Descriptors of maps and links of programs that were just loaded and attached."""
+        """Descriptors of maps, programs and links, just loaded and attached."""
         try:
             own = load(wanted)
         except BaseException:
@@ -153,19 +151,16 @@ class Probe:
             raise
         opened = dict(own)
         try:
-            links = _attach(own, subtree, opened)
-            kept = {name: own[name] for name in MAPS} | links
+            _attach(own, subtree, opened)
             self.attached_ns = now_ns()
             if self._keep is not None:
-                self._keep.put(kept, self.attached_ns)
+                self._keep.put(opened, self.attached_ns)
         except OSError as error:
             for descriptor in opened.values():
                 os.close(descriptor)
             self._close_keep()
             raise ProbeError(f"attaching eBPF to {subtree.path}: {error.strerror}{explain(error.errno)}") from error
-        for name in own.keys() - kept.keys():
-            os.close(own[name])  # links hold their programs
-        return kept
+        return opened
 
     def note(self, instance: int, written: int, told: Mapping[Counter, int]) -> None:
         """Before release(): this agent has stored so many flows, those of the last peek() included, and told these losses."""
