@@ -67,5 +67,11 @@ GOALS: Final = {
     "resident_full": Goal("the same, 65,535 flows and 10,000 pods known", "MB", "<= 120", "NetObserv 178"),
     "first_list_time": Goal("first list of 10,000 pods", "s", "<= 3", ""),
     "first_list_memory": Goal("memory that it adds", "MB", "<= 40", ""),
+    "relay_connect": Goal("relay: 1,000 agents connected", "s", "", ""),
+    "relay_last": Goal("relay: newest 100 flows of 1,000 agents", "s", "", ""),
+    "relay_flows": Goal("relay: flows to one follower, batched", "1/s", ">= 50000", ""),
+    "relay_resident": Goal("relay: resident memory, 1,000 agents", "MB", "", ""),
+    "relay_order_jitter": Goal("relay: neighbours in order, 50 ms jitter", "%", "= 100", "Hubble: by the last 100 flows"),
+    "relay_order_skew": Goal("relay: the same, and clocks 200 ms apart", "%", "= 100", "Hubble: not corrected"),
     "observe_cold": Goal("`flows observe --last 20`, cold, full store", "s", "<= 0.5", ""),
 }

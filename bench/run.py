@@ -28,6 +28,7 @@ from bench import (
     kernel_cost,
     losses,
     observe_cold,
+    relay,
     report,
     resident,
     stored_flow,
@@ -65,6 +66,7 @@ BENCHMARKS: Final = {
     "resident": Benchmark(resident.measure, 120),
     "first_list": Benchmark(first_list.measure, 120),
     "observe_cold": Benchmark(observe_cold.measure, 90),
+    "relay": Benchmark(relay.measure, 240),
 }
 
 
