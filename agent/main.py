@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ctypes
 import logging
-import os
 import signal
-import socket
 import sys
+import time
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.agent import node_addresses
 from flows.agent.enrich.enricher import Enricher
-from flows.agent.observer.query import Node, Observer
-from flows.agent.observer.service import AddressError, serve
+from flows.agent.observer.coverage import Predecessor, Watch
+from flows.agent.observer.observer import Observer, new_instance
+from flows.agent.observer.peers import Addressing
+from flows.agent.observer.server import serve
 from flows.agent.options import AgentOptions, parse
 from flows.agent.probe.cgroup import CgroupError, Subtree, find_subtree
 from flows.agent.probe.preflight import problems
 from flows.agent.probe.probe import Probe, ProbeError
-from flows.agent.reader import Reader
+from flows.agent.probe.record import Counter
+from flows.agent.reader import Reader, to_wall_ns
 from flows.agent.store.store import FlowStore
+from flows.kube.errors import ConfigurationError
+from flows.wire.addresses import AddressError, prepare_sockets
+from flows.wire.environment import prepare_grpc
+from flows.wire.tls import ServerTls, TlsError
 
 if TYPE_CHECKING:
     from flows.agent.enrich.kube_source import Source
@@ -47,11 +51,11 @@ def main(argv: list[str]) -> int:
     """Run `agent ...` or `local ...` until SIGINT or SIGTERM. Returns the exit status."""
     options = parse(argv[0], argv[1:])
     ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own log lines say nothing that our errors do not
+    prepare_grpc()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
         asyncio.run(run(options))
-    except (StartError, CgroupError, ProbeError, AddressError) as error:
+    except (StartError, CgroupError, ProbeError, AddressError, TlsError) as error:
         sys.stderr.write(f"flows {argv[0]}: {error}\n")
         return 1
     return 0
@@ -61,24 +65,12 @@ def kubernetes_source(options: AgentOptions) -> Source | None:
     """The cluster's API, if it is to be asked. Raises StartError."""
     if not options.kubernetes:
         return None
-    from flows.agent.enrich.kubernetes import ConfigurationError, connect  # noqa: PLC0415 - 18 MB, often for nothing
+    from flows.agent.enrich.kubernetes import connect  # noqa: PLC0415 - 18 MB, often for nothing
 
     try:
         return connect(options.node, options.kubeconfig, options.context)
     except ConfigurationError as error:
         raise StartError(f"{error}; or say --no-kubernetes") from error
-
-
-def prepare_sockets(addresses: tuple[str, ...]) -> None:
-    """Make the unix sockets' folders; refuse to take over a socket that another agent serves. Raises StartError."""
-    for path in (Path(address.removeprefix("unix://")) for address in addresses if address.startswith("unix://")):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StartError(f"making {path.parent} for --listen unix://{path}: {error.strerror}") from error
-        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
-            probe.connect(os.fspath(path))
-            raise StartError(f"listening on unix://{path}: another agent serves it; stop that, or name another with --listen")
 
 
 def check_node() -> None:
@@ -91,7 +83,15 @@ def check_node() -> None:
 def start_probe(options: AgentOptions) -> tuple[Probe, Subtree]:
     """Load and attach. Raises CgroupError, ProbeError."""
     subtree = find_subtree(options.cgroup)
-    return Probe(options.probe, subtree), subtree
+    return Probe(options.probe, subtree, options.keep), subtree
+
+
+def watched(probe: Probe) -> Watch:
+    """Since when this process has, or will have, every event."""
+    before = probe.predecessor
+    if before is None:
+        return Watch(probe.attached_ns + to_wall_ns())
+    return Watch(before.drained_ns + to_wall_ns(), Predecessor(before.instance, before.written))
 
 
 async def follow_addresses(enricher: Enricher) -> None:
@@ -124,12 +124,16 @@ async def run(options: AgentOptions) -> None:
     with probe:
         enricher = Enricher(subtree.path, options.node, options.cluster, node_addresses.read(), source)
         store = FlowStore(options.flows)
-        name = options.node if options.cluster == "default" else f"{options.cluster}/{options.node}"
-        release = version("flows")
-        observer = Observer(store, enricher, Node(name), release)
-        reader = Reader(probe, enricher, store, options.probe)
+        addressing = Addressing(options.node, options.cluster, options.listen, tls=options.tls is not None)
+        name, instance, watch = addressing.name(options.node), new_instance(), watched(probe)
+        if probe.left_behind:
+            store.lose("left by another version", probe.left_behind, watch.began_ns, time.time_ns())
+        told = dict(zip(Counter, probe.predecessor.counters, strict=True)) if probe.predecessor else None
+        reader = Reader(probe, enricher, store, options.probe, instance, told)
         reader.start()
-        server = await serve(observer, release, options.listen, options.tls, reader.freshen)
+        observer = Observer(store, enricher, name, version("flows"), watch, instance)
+        tls = ServerTls(options.tls) if options.tls is not None else None
+        server = await serve(observer, addressing, enricher.nodes, tls, reader.freshen)
         background = (enricher.run(), follow_addresses(enricher), report_names(enricher))
         tasks = [asyncio.create_task(work) for work in background]
         log.info("watching %s as node %s, serving on %s", subtree.path, name, ", ".join(options.listen))

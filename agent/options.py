@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-import ipaddress
 import os
 import re
 import socket
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING
 
 from flows.agent.probe.settings import SECOND, ProbeSettings
+from flows.wire.flags import Parser, add_server_flags, check_files, open_addresses, server_files
+
+if TYPE_CHECKING:
+    from flows.wire.tls import ServerFiles
 
 DEFAULT_FLOWS = 65_535  # Hubble's largest ring: minutes of history on a busy node, 8 MB
 MAX_FLOWS = (1 << 24) - 1  # 2 GB of columns
 LOCAL_SOCKET = "unix:///run/flows/flows.sock"  # where the CLI looks first
 AGENT_LISTEN = (LOCAL_SOCKET, "localhost:4244")  # Hubble agents' port
 LOCAL_LISTEN = (LOCAL_SOCKET, "localhost:4245")  # Hubble relays' port, where clients look by default
-USAGE = 2
 
 EPILOG = """examples:
   flows local                                   watch this machine; then: flows observe -f
@@ -30,44 +30,20 @@ EPILOG = """examples:
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
-    """Files of mutual TLS for TCP listeners off the local machine."""
-
-    cert: Path
-    key: Path
-    client_ca: Path
-
-
-@dataclass(frozen=True, slots=True)
 class AgentOptions:
     """A whole `flows agent` or `flows local`."""
 
     node: str
     cluster: str
     cgroup: Path | None
+    keep: Path | None
     listen: tuple[str, ...]
     flows: int
     probe: ProbeSettings
     kubernetes: bool
     kubeconfig: str | None
     context: str | None
-    tls: Tls | None
-
-
-class Parser(argparse.ArgumentParser):
-    """Errors in one line, with the nearest spelling, exit status 2."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print and end."""
-        unknown = re.match(r"unrecognized arguments: (\S+)", message)
-        if unknown:
-            flags = list(self._option_string_actions)
-            near = difflib.get_close_matches(unknown[1].split("=")[0], flags, 1, 0.5)
-            hint = f"; did you mean {near[0]}?" if near else f"; see {self.prog} --help"
-            message = f"unknown flag {unknown[1]}{hint}"
-        printable = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in message)
-        sys.stderr.write(f"{self.prog}: {printable}\n")
-        sys.exit(USAGE)
+    tls: ServerFiles | None
 
 
 def duration(text: str) -> int:
@@ -95,29 +71,6 @@ def ring_size(text: str) -> int:
     return int(text) << 20
 
 
-def listen_address(text: str) -> str:
-    """`unix:///path` or `host:port`, as gRPC takes it."""
-    if re.fullmatch(r"unix://(/[^/\0]+)+", text):
-        return text
-    found = re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:\[\]/\s]+):(\d{1,5})", text)
-    if not found or not 0 < int(found[2]) < 65536:
-        raise argparse.ArgumentTypeError(f"{text!r} is no address: expected host:port, [ipv6]:port or unix:///path")
-    return text
-
-
-def is_local(address: str) -> bool:
-    """Whether only this machine can reach a listener of this address."""
-    if address.startswith("unix:"):
-        return True
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def build_parser(command: str) -> Parser:
     """The parser of `flows agent` or `flows local`."""
     local = command == "local"
@@ -137,8 +90,10 @@ def build_parser(command: str) -> Parser:
         metavar="PATH",
         help="cgroup v2 directory to watch, with all below it; default: all of it",
     )
-    add("--listen", type=listen_address, action="append", metavar="ADDRESS",
-        help=f"host:port or unix:///path, repeatable; default {', '.join(LOCAL_LISTEN if local else AGENT_LISTEN)}")  # fmt: skip
+    add("--keep", type=Path, metavar="PATH",
+        help="bpffs directory in which programs and ring outlive the agent, so that the next one misses nothing")  # fmt: skip
+    anybody = "let anybody who reaches a TCP listener read all flows"
+    add_server_flags(parser, LOCAL_LISTEN if local else AGENT_LISTEN, anybody)
     add(
         "--node",
         default=os.environ.get("NODE_NAME") or socket.gethostname(),
@@ -180,19 +135,6 @@ def build_parser(command: str) -> Parser:
             action="store_true",
             help="do not ask the Kubernetes API: containers, units and addresses only",
         )
-    add(
-        "--tls-cert-file",
-        type=Path,
-        metavar="FILE",
-        help="server certificate for TCP listeners off this machine",
-    )
-    add("--tls-key-file", type=Path, metavar="FILE", help="its key")
-    add("--tls-client-ca-file", type=Path, metavar="FILE", help="CA that clients' certificates must come from")
-    add(
-        "--allow-unauthenticated",
-        action="store_true",
-        help="let anybody who reaches a TCP listener read all flows",
-    )
     return parser
 
 
@@ -202,7 +144,7 @@ def parse(command: str, argv: list[str]) -> AgentOptions:
     words = parser.parse_args(argv)
     listen = tuple(words.listen or (LOCAL_LISTEN if command == "local" else AGENT_LISTEN))
     tls = _tls(parser, words)
-    open_ = [address for address in listen if not is_local(address)]
+    open_ = open_addresses(listen)
     if open_ and tls is None and not words.allow_unauthenticated:
         parser.error(
             f"--listen {open_[0]}: others can reach it, so clients must show a certificate: give --tls-cert-file, "
@@ -212,6 +154,7 @@ def parse(command: str, argv: list[str]) -> AgentOptions:
         node=words.node,
         cluster=words.cluster,
         cgroup=words.cgroup,
+        keep=words.keep,
         listen=listen,
         flows=words.flows,
         probe=ProbeSettings(
@@ -227,13 +170,11 @@ def parse(command: str, argv: list[str]) -> AgentOptions:
     )
 
 
-def _tls(parser: Parser, words: argparse.Namespace) -> Tls | None:
+def _tls(parser: Parser, words: argparse.Namespace) -> ServerFiles | None:
+    """Clients of an agent show a certificate, or there is no TLS."""
     files = (words.tls_cert_file, words.tls_key_file, words.tls_client_ca_file)
-    if not any(files):
-        return None
-    if not all(files):
+    if any(files) and not all(files):
         parser.error("--tls-cert-file, --tls-key-file and --tls-client-ca-file go together")
-    for file in files:
-        if not os.access(file, os.R_OK):
-            parser.error(f"reading {file}: not a readable file")
-    return Tls(*files)
+    named = server_files(words)
+    check_files(parser, named)
+    return named

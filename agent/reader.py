@@ -16,7 +16,7 @@ from flows.agent.store.store import Renaming
 from flows.flow.endpoint import Evidence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -48,6 +48,13 @@ class Source(Protocol):
 
     def peek(self) -> NDArray[np.void]:
         """All records that wait, valid until release()."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the last peek() gave all, and not only what lies before a record that is still being written."""
+
+    def note(self, instance: int, written: int, told: Mapping[Counter, int]) -> None:
+        """Tell the next agent how far this one came: before release()."""
 
     def release(self) -> None:
         """Give their room back."""
@@ -84,10 +91,20 @@ class Job:
 class Reader(threading.Thread):
     """Moves records from the probe through the enricher into the store until stopped."""
 
-    def __init__(self, probe: Source, enricher: Enricher, store: FlowStore, settings: ProbeSettings) -> None:
-        """Not started yet."""
+    def __init__(
+        self,
+        probe: Source,
+        enricher: Enricher,
+        store: FlowStore,
+        settings: ProbeSettings,
+        instance: int = 0,
+        told: Mapping[Counter, int] | None = None,
+    ) -> None:
+        """Not started yet. instance: this process, to the agent after it; told: losses that the agent before told."""
         super().__init__(name="ring-reader", daemon=True)
         self.counts = Counts()
+        self.counts.kernel.update(told or {})
+        self._instance = instance
         self._probe, self._enricher, self._store, self._settings = probe, enricher, store, settings
         self._ended = threading.Event()
         self._hurried = threading.Event()
@@ -129,6 +146,9 @@ class Reader(threading.Thread):
     def _round(self) -> None:
         waiting = len(self._waiting)  # those who come while the batch is in hand wait for the next
         self._guarded(self.batch)
+        if waiting and not self._probe.complete:  # behind a record that takes its CPU some microseconds more may be others
+            self._hurry()
+            return
         for _ in range(waiting):
             self._guarded(self._waiting.popleft())
 
@@ -153,6 +173,7 @@ class Reader(threading.Thread):
             self._store.lose("agent error", len(records), now, now)
             raise
         finally:
+            self._probe.note(self._instance, self._store.written, self.counts.kernel)
             self._probe.release()
         for late in self._enricher.late_names():
             self._rename(late)
@@ -160,7 +181,7 @@ class Reader(threading.Thread):
     def _store_batch(self, records: NDArray[np.void]) -> None:
         if len(records):
             local, remote = self._enricher.resolve(records)
-            self._store.append(records, local, remote, time.time_ns() - time.monotonic_ns())
+            self._store.append(records, local, remote, to_wall_ns())
             self.counts.records += len(records)
             self.counts.batches += 1
         else:
@@ -171,9 +192,9 @@ class Reader(threading.Thread):
         evidence = np.array([self._enricher.endpoint(number).evidence for number in in_use.tolist()], np.uint8)
         if len(late.addresses):
             unsure = in_use[(evidence == Evidence.UNKNOWN) | (evidence == Evidence.RANGE)]
-            since = late.since_ns.astype(np.int64) + (time.time_ns() - time.monotonic_ns())
+            since = late.since_ns.astype(np.int64) + to_wall_ns()
             for side in ("local", "remote"):
-                self._store.rename_addresses(side, late.addresses, since, Renaming(late.numbers, unsure))
+                self._store.rename_addresses(side, late.addresses, since, Renaming(late.numbers, unsure, late.former))
         if len(late.connections):
             inferred = in_use[~np.isin(evidence, (Evidence.CGROUP, Evidence.CONNECTION))]
             self._store.rename_connections(late.connections, Renaming(late.connection_numbers, inferred))
@@ -191,3 +212,11 @@ class Reader(threading.Thread):
             if lost:
                 self._store.lose(reason, lost, self._counted_ns, now)
         self.counts.kernel, self._counted_ns = counters, now
+
+
+def to_wall_ns() -> int:
+    """What makes a time of CLOCK_MONOTONIC one since 1970.
+
+    Of three readings the greatest: the wall clock is read first, so a thread that loses its CPU in between reads too little.
+    """
+    return max(time.time_ns() - time.monotonic_ns() for _ in range(3))

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bench import records
 from bench.figures import Measured
-from flows.agent.observer.query import Endpoints, parse_request
+from flows.agent.observer.observer import Endpoints
+from flows.agent.observer.query import parse_request
 from flows.agent.options import DEFAULT_FLOWS
 from flows.agent.store.store import FlowStore
 from flows.agent.store.table import FlowIds, StoreTable

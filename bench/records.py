@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from flows.agent.enrich.enricher import Enricher
-from flows.agent.enrich.kube_records import Changes, Owner, PodRecord
+from flows.agent.enrich.kube_records import Owner, PodRecord
 from flows.agent.enrich.kube_source import SourceStatus
 from flows.agent.probe.record import RECORD, Counter, Event, Initiator
 from flows.agent.probe.ring import slots, take
+from flows.kube.resource import Changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
-    from flows.agent.enrich.kube_records import Relisted
+    from flows.kube.resource import Relisted
 
 PODS: Final = 10_000
 LOCAL_PODS: Final = 110  # the kubelet's default limit

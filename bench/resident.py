@@ -10,7 +10,7 @@ from bench.figures import Measured
 from bench.kubernetes_api import PODS, kubernetes_api
 from bench.load import servers
 from bench.pods import two_pods
-from flows.agent.enrich.kube_objects import RESOURCES
+from flows.agent.enrich.kube_objects import resources
 from flows.agent.options import DEFAULT_FLOWS
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def measure() -> Iterator[Measured]:
 
 def wait_for_lists(api: Api) -> None:
     """Wait until all resources are listed. Raises FillError."""
-    wanted = {resource.path for resource in RESOURCES}
+    wanted = {resource.path for resource in resources("bench")}
     deadline = time.monotonic() + LIST_SECONDS
     while missing := wanted - api.watched():
         if time.monotonic() > deadline:

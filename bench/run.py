@@ -28,6 +28,7 @@ from bench import (
     kernel_cost,
     losses,
     observe_cold,
+    pod_changes,
     relay,
     report,
     resident,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from bench.figures import Measured
 
-PROGRAMS: Final = ("ip", "nginx", "wrk", "iperf3", "sysctl")
+PROGRAMS: Final = ("ip", "nginx", "openssl", "wrk", "iperf3", "sysctl")
 RESULTS: Final = Path(__file__).resolve().parent / "results.json"
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -65,6 +66,7 @@ BENCHMARKS: Final = {
     "agent_cpu": Benchmark(agent_cpu.measure, 120),
     "resident": Benchmark(resident.measure, 120),
     "first_list": Benchmark(first_list.measure, 120),
+    "pod_changes": Benchmark(pod_changes.measure, 120),
     "observe_cold": Benchmark(observe_cold.measure, 90),
     "relay": Benchmark(relay.measure, 240),
 }

@@ -98,6 +98,13 @@ class BatchReader:
         self._ends = np.zeros(0, np.uint32)
         self._nodes = np.zeros(0, np.uint32)
 
+    def change_tables(self, ends: EndTable, nodes: list[str]) -> None:
+        """Go on with other tables; what the stream has told of is carried over."""
+        self._ends = np.array([ends.number(self._table[number].raw) for number in self._ends.tolist()], np.uint32)
+        names = [self._all_nodes[number] for number in self._nodes.tolist()]
+        self._table, self._all_nodes = ends, nodes
+        self._nodes = np.array([self._node(name) for name in names], np.uint32)
+
     def read(self, message: FlowBatch) -> Batch:
         """The flows of a message. Raises BatchError."""
         if message.fresh:

@@ -129,8 +129,48 @@ class Addresses:
             mask &= ~self.within(_MAPPED)
         return mask if self.present is None else mask & self.present
 
+    def within_any(self, ranges: AddressRanges) -> Mask:
+        """True where the address is in any of the ranges; bool (n,)."""
+        if len(ranges.networks) <= _FEW:
+            found: Mask = np.logical_or.reduce([self.within(network) for network in ranges.networks])
+            return found
+        texts = np.ascontiguousarray(self.raw).view("S16").ravel()
+        at = np.searchsorted(ranges.first, texts, side="right") - 1
+        mask: Mask = (at >= 0) & (texts <= ranges.last[at])
+        return mask if self.present is None else mask & self.present
 
+
+class AddressRanges:
+    """Networks as ranges of addresses that do not touch, in order. There is at least one network.
+
+    first, last: S16 (m,), network byte order, IPv4 as ::ffff:a.b.c.d. NumPy compares such bytes like numbers of 128 bits: it
+    takes zeros at the end for padding, and all have the same length.
+    """
+
+    def __init__(self, networks: Sequence[Network]) -> None:
+        self.networks = tuple(networks)
+        merged: list[list[int]] = []
+        for first, last in sorted(bounds for network in self.networks for bounds in _bounds(network)):
+            if merged and first <= merged[-1][1] + 1:
+                merged[-1][1] = max(merged[-1][1], last)
+            else:
+                merged.append([first, last])
+        self.first, self.last = (np.array([pair[i].to_bytes(16, "big") for pair in merged], "S16") for i in (0, 1))
+
+
+# Up to so many networks it is faster to look at one after the other.
+_FEW = 16
 _MAPPED = IPv6Network("::ffff:0:0/96")
+
+
+def _bounds(network: Network) -> list[tuple[int, int]]:
+    """First and last address of the parts of a network; IPv4 is not within IPv6, as in `within`."""
+    base = int(_MAPPED.network_address) if isinstance(network, IPv4Network) else 0
+    first, last = base + int(network.network_address), base + int(network.broadcast_address)
+    if isinstance(network, IPv6Network) and network.prefixlen < 96 and network.supernet_of(_MAPPED):
+        low, high = int(_MAPPED.network_address), int(_MAPPED.broadcast_address)
+        return [(low, high) for low, high in ((first, low - 1), (high + 1, last)) if low <= high]
+    return [(first, last)]
 
 
 def _as_halves(network: Network) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:

@@ -4,8 +4,8 @@ have.
 
 from __future__ import annotations
 
-import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -18,19 +18,29 @@ if TYPE_CHECKING:
 # How long a former owner is remembered: much longer than a record waits anywhere; connections that outlive their peer
 # by more (retransmitting for up to 15 minutes, tcp_retries2) are then to nobody.
 REMEMBER_NS: Final = 5 * 60 * 10**9
-# A pod's startTime has whole seconds and another machine's clock.
-CLOCK_SLACK_NS: Final = 2 * 10**9
+SECOND_NS: Final = 10**9
+_MAPPED: Final = b"\0" * 10 + b"\xff\xff"  # ::ffff:0:0/96
+# When a pod started has whole seconds, cut off, and another machine's clock.
+CLOCK_SLACK_NS: Final = 2 * SECOND_NS
 
 
 def parse_address(text: str) -> bytes | None:
     """Read an IP address as 16 bytes (IPv4 as ::ffff:a.b.c.d); None when it is none, e.g. `None` of headless
     Services.
     """
+    text = text.partition("%")[0]
     try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
+        return inet_pton(AF_INET6, text) if ":" in text else _MAPPED + inet_pton(AF_INET, text)
+    except (OSError, ValueError):
         return None
-    return address.packed if address.version == 6 else b"\0" * 10 + b"\xff\xff" + address.packed
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """From when on an assignment holds, and who was taken for the owner of that time until now; 0 for nobody."""
+
+    since_ns: int
+    former: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +75,41 @@ class AddressBook:
         row = self._rows.get(address)
         return int(self._number[row]) if row is not None else 0
 
-    def assign(self, address: bytes, number: int, since_ns: int, now_ns: int) -> int:
-        """Give an address to number from since_ns on, or (0) to nobody; returns the time it took effect from.
+    def assign(self, address: bytes, number: int, since_ns: int, now_ns: int) -> Handover:
+        """Give an address to number from since_ns on, or (0) to nobody.
 
-        It never starts before the one before ended. Who still has it loses it at since_ns, or now if that is
-        from before it had it: a pod waits for its address, and another may have it meanwhile.
+        since_ns is a whole second, cut off, in which the new owner was at work with the address already. Who had it
+        before has lost it by then, whenever that is heard of: before, within that second, or long after.
         """
         row = self._rows.get(address)
         if row is None:
-            since = max(0, since_ns - CLOCK_SLACK_NS)
-            row = self._new_row(address)
+            row, handover = self._new_row(address), Handover(max(0, since_ns - CLOCK_SLACK_NS), 0)
+        elif self._number[row]:
+            handover = self._succeed(row, number, since_ns, now_ns)
         else:
-            began, former = int(self._since[row]), int(self._number[row])
-            since = now_ns if former and since_ns <= began else max(since_ns, began)
-            self._past.setdefault(row, []).append(Ownership(began, since, former))
-        self._number[row], self._since[row] = number, since
-        return since
+            handover = self._reclaim(row, since_ns)
+        self._number[row], self._since[row] = number, handover.since_ns
+        return handover
+
+    def _succeed(self, row: int, number: int, since_ns: int, now_ns: int) -> Handover:
+        """Follow an owner that was not heard to leave. A claim from before that one came is from its sender's clock, or of
+        one that waited for the address.
+        """
+        began, former = int(self._since[row]), int(self._number[row])
+        since = now_ns if since_ns <= began else min(now_ns, since_ns + (SECOND_NS // 2 if number else 0))
+        self._past.setdefault(row, []).append(Ownership(began, since, former))
+        return Handover(since, former if number and since < now_ns else 0)
+
+    def _reclaim(self, row: int, since_ns: int) -> Handover:
+        """Follow nobody, or the last owner, if that was heard to leave more than a second after the new one was there."""
+        past, left = self._past.setdefault(row, []), int(self._since[row])
+        if past and past[-1].number and past[-1].since_ns < since_ns < left - SECOND_NS:
+            since = since_ns + SECOND_NS // 2
+            past[-1] = replace(past[-1], end_ns=since)
+            return Handover(since, past[-1].number)
+        since = max(since_ns, left)
+        past.append(Ownership(left, since, 0))
+        return Handover(since, 0)
 
     def lookup(self, high: NDArray[np.uint64], low: NDArray[np.uint64], times: NDArray[np.uint64]) -> NDArray[np.uint32]:
         """Give who had each address at its time. high, low: (n,) uint64, the address' 16 bytes as loaded;

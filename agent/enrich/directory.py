@@ -24,15 +24,15 @@ from flows.agent.enrich.identity import RESERVED_LABELS, pod_identity, pod_label
 from flows.agent.enrich.kube_records import (
     API_URL,
     ApiServerRecord,
-    Changes,
     NamespaceRecord,
     NodeRecord,
     OwnedRecord,
     PodRecord,
-    Relisted,
+    Record,
     ServiceRecord,
 )
 from flows.flow.endpoint import Container, Endpoint, Evidence, Reserved, ServiceName, Workload
+from flows.kube.resource import Changes, Relisted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -47,16 +47,17 @@ class Directory:
         self.pods: dict[str, PodRecord] = {}
         self._static: dict[str, str] = {}
         self.former: dict[str, PodRecord] = {}
-        self._records: dict[str, dict[str, Any]] = {"pods": self.pods}
+        self._records: dict[str, dict[str, Any]] = {}
         self._services: dict[str, dict[str, ServiceRecord]] = {}
         self._namespaces: dict[str, NamespaceRecord] = {}
+        self.nodes: dict[str, NodeRecord] = {}
         self._host: set[bytes] = set()
-        self._nodes: dict[bytes, str] = {}
+        self._node_at: dict[bytes, str] = {}
         self._api: set[bytes] = set()
         self._service_at: dict[bytes, ServiceEntity] = {}
         self._pod_at: dict[bytes, str] = {}
 
-    def apply(self, changes: Changes) -> Effect:
+    def apply(self, changes: Changes[Record]) -> Effect:
         """Take new, changed and deleted objects of one resource; unchanged ones (status only) have no
         effect.
         """
@@ -90,7 +91,7 @@ class Directory:
         node.
         """
         api_server = address in self._api
-        name = self._nodes.get(address, "")
+        name = self._node_at.get(address, "")
         if address in self._host or (name and name == self.node_name):
             return NodeEntity(self.node_name, host=True, api_server=api_server)
         if name:
@@ -132,7 +133,7 @@ class Directory:
         if isinstance(entity, ServiceEntity):
             return entity.name in self._services.get(entity.namespace, {})
         if isinstance(entity, NodeEntity):
-            return entity.host or entity.name in self._nodes.values()
+            return entity.host or entity.name in self.nodes
         return isinstance(entity, RangeEntity)
 
     def forget(self, uid: str) -> None:
@@ -255,17 +256,27 @@ class Directory:
             if self._pod_at.get(address) == uid:
                 del self._pod_at[address]
                 effect.addresses[address] = 0
-        for address in after - before:
-            self._pod_at[address] = uid
-            effect.addresses[address] = new.started_ns if new else 0
+        for address in after - before if new else ():
+            if new and not self._outlived(new, self._pod_at.get(address, "")):
+                self._pod_at[address] = uid
+                effect.addresses[address] = new.started_ns
         if new is not None:
+            self.pods[uid] = new
             self.former.pop(uid, None)
             if new.config_hash:
                 self._static[new.config_hash] = uid
                 effect.pods.add(new.config_hash)
         elif old is not None:
+            self.pods.pop(uid, None)
             self.former[uid] = old
         effect.pods.add(uid)
+
+    def _outlived(self, pod: PodRecord, holder: str) -> bool:
+        """Tell whether who has the address got it after this pod, which is then listed with what it once had."""
+        other = self.pods.get(holder)
+        if other is None or other.uid == pod.uid or not pod.started_ns:
+            return False
+        return not other.started_ns or other.started_ns > pod.started_ns
 
     def _replace_service(self, old: ServiceRecord | None, new: ServiceRecord | None, effect: Effect) -> None:
         for address in old.addresses if old else ():
@@ -284,12 +295,15 @@ class Directory:
 
     def _replace_node(self, old: NodeRecord | None, new: NodeRecord | None, effect: Effect) -> None:
         for address in old.addresses if old else ():
-            if self._nodes.get(address) == (old.name if old else ""):
-                del self._nodes[address]
+            if self._node_at.get(address) == (old.name if old else ""):
+                del self._node_at[address]
             effect.addresses[address] = 0
         for address in new.addresses if new else ():
-            self._nodes[address] = new.name if new else ""
+            self._node_at[address] = new.name if new else ""
             effect.addresses[address] = 0
+        others = {name: node for name, node in self.nodes.items() if node != old}
+        # Replaced, never changed in place: other threads read it.
+        self.nodes = {**others, new.name: new} if new else others
 
     def _replace_namespace(self, old: NamespaceRecord | None, new: NamespaceRecord | None, effect: Effect) -> None:
         if old is not None:

@@ -20,9 +20,10 @@ from flows.agent.enrich.cgroup_tree import CgroupTree
 from flows.agent.enrich.connections import Connections
 from flows.agent.enrich.entities import CgroupEntity
 from flows.agent.enrich.hashindex import HashIndex
-from flows.agent.enrich.kube_records import Changes, Relisted
+from flows.agent.enrich.kube_records import NodeRecord, Record
 from flows.agent.enrich.names import LateNames, Names
 from flows.agent.enrich.numbering import BY_ADDRESS
+from flows.kube.resource import Changes, Relisted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -65,7 +66,7 @@ class _Retain:
     in_use: NDArray[np.uint32]
 
 
-_Message: TypeAlias = Changes | Relisted | _CgroupChanges | _HostAddresses | _Retain
+_Message: TypeAlias = Changes[Record] | Relisted | _CgroupChanges | _HostAddresses | _Retain
 
 
 class Enricher:
@@ -128,6 +129,18 @@ class Enricher:
     def source_status(self) -> SourceStatus | None:
         """Tell whether names are up to date; None without a source."""
         return self._source.status() if self._source is not None else None
+
+    def nodes(self) -> dict[str, NodeRecord]:
+        """All nodes by name, as the API has them, this one included; empty without a source.
+
+        The mapping never changes: another one means that a node came, went, or has other addresses or labels.
+        """
+        return self._names.directory.nodes
+
+    def node_labels(self) -> tuple[str, ...]:
+        """This node's labels as Hubble shows them (`key=value`), sorted; empty as long as the API has not told them."""
+        record = self.nodes().get(self._names.directory.node_name)
+        return tuple(f"{key}={value}" for key, value in record.labels) if record else ()
 
     def set_node_addresses(self, addresses: Iterable[str]) -> None:
         """Set the addresses of this node's own interfaces; what is no IP address is ignored."""

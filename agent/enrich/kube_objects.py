@@ -1,14 +1,11 @@
-"""Kubernetes objects to records: what is kept of each kind, and how its lists and watches are decoded."""
+"""Kubernetes objects to records: what is kept of each kind, and which kinds an agent asks for."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from sys import intern
-from types import GenericAlias
-from typing import TYPE_CHECKING, Any, Final
-
-import msgspec
+from typing import Final
 
 from flows.agent.enrich.addresses import parse_address
 from flows.agent.enrich.kube_records import (
@@ -24,7 +21,6 @@ from flows.agent.enrich.kube_records import (
 )
 from flows.agent.enrich.kube_wire import (
     EndpointSlice,
-    ListMetadata,
     Metadata,
     Node,
     Object,
@@ -33,14 +29,8 @@ from flows.agent.enrich.kube_wire import (
     PodStatus,
     Service,
     ServiceSpec,
-    Status,
-    WatchLine,
-    Wire,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
+from flows.kube.resource import Resource
 
 TERMINAL: Final = ("Succeeded", "Failed")
 API_SERVICE_LABEL: Final = "kubernetes.io/service-name"
@@ -79,6 +69,22 @@ def _container_ids(status: PodStatus) -> Labels:
     )
 
 
+def _started_ns(pod: Pod) -> int:
+    """When the first container ran: the status tells of each container's present and last run.
+
+    Not startTime, if it can be helped: then the kubelet took the pod on, minutes before its volumes and its address were
+    there, and the address was somebody else's.
+    """
+    status = pod.status or PodStatus()
+    statuses = [*(status.init_container_statuses or ()), *(status.container_statuses or ())]
+    runs = [one for each in statuses for one in (each.state, each.last_state) if one]
+    states = [run.running or run.terminated for run in runs]
+    starts = [state.started_at for state in states if state and state.started_at]
+    if starts:
+        return min(map(_nanoseconds, starts))
+    return 0 if runs else _nanoseconds(status.start_time or pod.metadata.creation_timestamp)
+
+
 def pod_record(pod: Pod, node_name: str) -> PodRecord:
     """Keep of a pod what names it; its addresses only while they are its own (not of the node, not once it
     ended).
@@ -98,12 +104,12 @@ def pod_record(pod: Pod, node_name: str) -> PodRecord:
         addresses=_addresses(ips) if owns else (),
         owner=_owner(meta),
         config_hash=(meta.annotations and meta.annotations.config_hash) or "",
-        started_ns=_nanoseconds(status.start_time or meta.creation_timestamp),
+        started_ns=_started_ns(pod),
         containers=_container_ids(status) if spec.node_name == node_name else (),
     )
 
 
-def service_record(service: Service, _: str) -> ServiceRecord:
+def service_record(service: Service) -> ServiceRecord:
     """Keep of a Service its selector and every address that leads to it."""
     meta, spec = service.metadata, service.spec or ServiceSpec()
     balancer = service.status.load_balancer if service.status else None
@@ -119,24 +125,24 @@ def service_record(service: Service, _: str) -> ServiceRecord:
     )
 
 
-def node_record(node: Node, _: str) -> NodeRecord:
-    """Keep of a node its IP addresses; its host names are not addresses."""
-    addresses = (node.status.addresses if node.status else None) or ()
-    return NodeRecord(node.metadata.uid, intern(node.metadata.name), _addresses([one.address for one in addresses]))
+def node_record(node: Node) -> NodeRecord:
+    """Keep of a node its labels and IP addresses; its host names are not addresses."""
+    meta, addresses = node.metadata, (node.status.addresses if node.status else None) or ()
+    return NodeRecord(meta.uid, intern(meta.name), _addresses([one.address for one in addresses]), _labels(meta.labels))
 
 
-def namespace_record(namespace: Object, _: str) -> NamespaceRecord:
+def namespace_record(namespace: Object) -> NamespaceRecord:
     """Keep of a namespace its labels: they are part of its pods' identity."""
     meta = namespace.metadata
     return NamespaceRecord(meta.uid, intern(meta.name), _labels(meta.labels))
 
 
-def owned_record(owned: Object, _: str) -> OwnedRecord:
+def owned_record(owned: Object) -> OwnedRecord:
     """Keep of a ReplicaSet or Job who controls it."""
     return OwnedRecord(owned.metadata.uid, _owner(owned.metadata))
 
 
-def api_server_record(piece: EndpointSlice, _: str) -> ApiServerRecord:
+def api_server_record(piece: EndpointSlice) -> ApiServerRecord:
     """Keep the addresses of an EndpointSlice if it is one of default/kubernetes, whatever the server was
     asked for.
     """
@@ -146,93 +152,34 @@ def api_server_record(piece: EndpointSlice, _: str) -> ApiServerRecord:
     return ApiServerRecord(meta.uid, _addresses(list(texts)))
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One line of a watch. record is set for ADDED, MODIFIED, DELETED; status for ERROR; version for all but
-    ERROR.
-    """
-
-    type: str
-    version: str = ""
-    uid: str = ""
-    record: Record | None = None
-    status: Status | None = None
-
-
-class Codec:
-    """Decodes lists and watch lines of one kind. Raises msgspec.DecodeError on what is not such JSON."""
-
-    def __init__(self, kind: type[Any], record: Callable[[Any, str], Record], node_name: str) -> None:
-        fields: list[tuple[str, Any, Any]] = [
-            ("metadata", ListMetadata, msgspec.NODEFAULT),
-            ("items", GenericAlias(list, (kind,)) | None, None),
-        ]
-        page = msgspec.defstruct("Page", fields, bases=(Wire,))
-        self._page: msgspec.json.Decoder[Any] = msgspec.json.Decoder(page)
-        self._object: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind)
-        self._record = record
-        self._node_name = node_name
-
-    def page(self, data: bytes) -> tuple[ListMetadata, tuple[Record, ...]]:
-        """Decode one page of a list."""
-        page = self._page.decode(data)
-        return page.metadata, tuple(self._record(item, self._node_name) for item in page.items or ())
-
-    def event(self, line: bytes) -> Event:
-        """Decode one line of a watch; unknown types of event are given without an object."""
-        event = _EVENT.decode(line)
-        if event.type == "ERROR":
-            return Event("ERROR", status=_STATUS.decode(event.object))
-        if event.type not in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK"):
-            return Event(event.type)
-        item = self._object.decode(event.object)
-        record = None if event.type == "BOOKMARK" else self._record(item, self._node_name)
-        return Event(event.type, item.metadata.resource_version, item.metadata.uid, record)
-
-
-_EVENT: Final = msgspec.json.Decoder(WatchLine)
-_STATUS: Final = msgspec.json.Decoder(Status)
-
-
-def decode_status(data: bytes) -> Status:
-    """Read an error body; what is not a Status (a proxy's page) gives an empty one."""
-    try:
-        return _STATUS.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return Status()
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """One kind to list and watch. metadata_only: ask the server for PartialObjectMetadata."""
-
-    name: str
-    path: str
-    kind: type[Any]
-    record: Callable[[Any, str], Record]
-    query: tuple[tuple[str, str], ...] = ()
-    metadata_only: bool = False
-
-    def codec(self, node_name: str) -> Codec:
-        """Make the decoder of this resource's lists and watches."""
-        return Codec(self.kind, self.record, node_name)
-
-
 # Only the slices of default/kubernetes: those of all Services would be the cluster's largest watch, for
 # nothing.
 _API_SLICES: Final = (("labelSelector", f"{API_SERVICE_LABEL}=kubernetes"),)
-RESOURCES: Final = (
-    Resource("nodes", "/api/v1/nodes", Node, node_record),
-    Resource("namespaces", "/api/v1/namespaces", Object, namespace_record, metadata_only=True),
-    Resource("services", "/api/v1/services", Service, service_record),
-    Resource(
-        "endpointslices",
-        "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
-        EndpointSlice,
-        api_server_record,
-        _API_SLICES,
-    ),
-    Resource("replicasets", "/apis/apps/v1/replicasets", Object, owned_record, metadata_only=True),
-    Resource("jobs", "/apis/batch/v1/jobs", Object, owned_record, metadata_only=True),
-    Resource("pods", "/api/v1/pods", Pod, pod_record),
-)
+# A Deployment's ReplicaSets have this label and a name made of the Deployment's and its value, which says it all: what
+# is left are those of others (Argo Rollouts), and no event for each pod that becomes ready.
+_OTHER_REPLICASETS: Final = (("labelSelector", "!pod-template-hash"),)
+# Of other nodes' pods an address is all that is seen here. Leaving out those that have none yet, or none any more, saves
+# the events of their scheduling and start; one that ends is told as deleted. This node's are known by their cgroups,
+# which make traffic before the API has an address.
+_ELSEWHERE: Final = "spec.nodeName!={},status.podIP!=,status.phase!=Succeeded,status.phase!=Failed"
+
+
+def resources(node_name: str) -> tuple[Resource[Record], ...]:
+    """Give what the agent of a node lists and watches."""
+    pod = partial(pod_record, node_name=node_name)
+    return (
+        Resource("nodes", "/api/v1/nodes", Node, node_record),
+        Resource("namespaces", "/api/v1/namespaces", Object, namespace_record, metadata_only=True),
+        Resource("services", "/api/v1/services", Service, service_record),
+        Resource(
+            "endpointslices",
+            "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
+            EndpointSlice,
+            api_server_record,
+            _API_SLICES,
+        ),
+        Resource("replicasets", "/apis/apps/v1/replicasets", Object, owned_record, _OTHER_REPLICASETS, metadata_only=True),
+        Resource("jobs", "/apis/batch/v1/jobs", Object, owned_record, metadata_only=True),
+        Resource("pods", "/api/v1/pods", Pod, pod, (("fieldSelector", _ELSEWHERE.format(node_name)),)),
+        Resource("own pods", "/api/v1/pods", Pod, pod, (("fieldSelector", f"spec.nodeName={node_name}"),)),
+    )

@@ -26,7 +26,8 @@ class PodRecord(msgspec.Struct, frozen=True, gc=False):
     """A pod. addresses: 16 bytes each, only those that are its own: none with hostNetwork, none once it
     ended.
 
-    config_hash: a static pod's, by which the kubelet names its cgroup. started_ns: wall clock, 0 unknown.
+    config_hash: a static pod's, by which the kubelet names its cgroup. started_ns: wall clock, whole seconds, when its
+    first container ran, which had the address from its start; 0: none has yet.
     containers: (container id, name), for pods of this node only.
     """
 
@@ -58,11 +59,12 @@ class ServiceRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class NodeRecord(msgspec.Struct, frozen=True, gc=False):
-    """A node and its own addresses."""
+    """A node, its own addresses and its labels."""
 
     uid: str
     name: str
     addresses: tuple[bytes, ...]
+    labels: Labels = ()
 
 
 class NamespaceRecord(msgspec.Struct, frozen=True, gc=False):
@@ -88,18 +90,3 @@ class ApiServerRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 Record: TypeAlias = PodRecord | ServiceRecord | NodeRecord | NamespaceRecord | OwnedRecord | ApiServerRecord
-
-
-class Changes(msgspec.Struct, frozen=True):
-    """Objects of one resource that are new or changed, and the uids of deleted ones."""
-
-    resource: str
-    records: tuple[Record, ...] = ()
-    deleted: tuple[str, ...] = ()
-
-
-class Relisted(msgspec.Struct, frozen=True):
-    """A list is complete: what is not among uids is gone."""
-
-    resource: str
-    uids: frozenset[str]

@@ -1,7 +1,7 @@
 """The Kubernetes source: all resources listed and watched, one thread each, and how up to date they are.
 
 Threads, because the client's urllib3 transport blocks: its aiohttp twin keeps 12 MB more resident (55 instead
-of 43 MB, measured on import) out of the 120 MB that an agent may have, and seven threads that sleep in recv()
+of 43 MB, measured on import) out of the 120 MB that an agent may have, and eight threads that sleep in recv()
 cost less.
 """
 
@@ -10,24 +10,29 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from flows.agent.enrich.kube_objects import RESOURCES
-from flows.agent.enrich.kube_records import API_URL, ApiServerRecord, Changes
-from flows.agent.enrich.kube_watch import Reflector, Transport
+from flows.agent.enrich.addresses import parse_address
+from flows.agent.enrich.kube_objects import resources
+from flows.agent.enrich.kube_records import API_URL, ApiServerRecord, Record
+from flows.kube.resource import Changes, Relisted
+from flows.kube.watch import Reflector, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flows.agent.enrich.kube_objects import Resource
-    from flows.agent.enrich.kube_records import Relisted
+# When API servers start anew, they have forgotten every agent's version at once, and each lists everything: the time for
+# that is shared. An object of 5 kB takes a core 40 us to encode, and a cluster's API servers have 8 cores or more.
+SPREAD_SECONDS: Final = 5e-6  # per object and node
+SPREAD_LIMIT_SECONDS: Final = 60.0  # 1,000 nodes with 12,000 pods; beyond, the server's own queues make agents wait
+Batch: TypeAlias = Changes[Record] | Relisted
 
 
 class ClosableTransport(Transport, Protocol):
     """A transport whose blocked calls close() ends."""
 
-    def address(self) -> bytes | None:
-        """The API server's address as its URL has it, 16 bytes; None when the URL has a name."""
+    def address(self) -> str | None:
+        """The API server's IP address as its URL has it; None when the URL has a name."""
 
     def close(self) -> None:
         """End all requests under way; their callers get ApiError."""
@@ -47,7 +52,7 @@ class SourceStatus:
 class Source(Protocol):
     """Where names come from."""
 
-    def start(self, sink: Callable[[Changes | Relisted], None]) -> None:
+    def start(self, sink: Callable[[Batch], None]) -> None:
         """Begin; sink is called from other threads, in order per resource."""
 
     def stop(self) -> None:
@@ -58,27 +63,29 @@ class Source(Protocol):
 
 
 class KubernetesSource:
-    """Watches the cluster through a transport. start() and stop() once each; status() from any thread, at any
-    time.
+    """Watches the cluster through a transport. start() and stop() once each; status() from any thread, at any time.
+
+    only: names of the resources to watch, all if None.
     """
 
-    def __init__(self, transport: ClosableTransport, node_name: str, resources: tuple[Resource, ...] = RESOURCES) -> None:
+    def __init__(self, transport: ClosableTransport, node_name: str, only: tuple[str, ...] | None = None) -> None:
         self._transport = transport
         self._stopping = threading.Event()
-        self._sink: Callable[[Changes | Relisted], None] = lambda _: None
-        listing = threading.Lock()
+        self._sink: Callable[[Batch], None] = lambda _: None
         self._reflectors = {
-            one.name: Reflector(one, one.codec(node_name), transport, self._deliver, listing, self._stopping) for one in resources
+            one.name: Reflector(one, transport, self._deliver, self._stopping, self._spread)
+            for one in resources(node_name)
+            if only is None or one.name in only
         }
         self._threads = [
             threading.Thread(target=reflector.run, name=f"watch-{name}", daemon=True)
             for name, reflector in self._reflectors.items()
         ]
 
-    def start(self, sink: Callable[[Changes | Relisted], None]) -> None:
+    def start(self, sink: Callable[[Batch], None]) -> None:
         """Begin to list and watch; sink gets the changes, from the watching threads."""
         self._sink = sink
-        address = self._transport.address()
+        address = parse_address(self._transport.address() or "")
         if address is not None:
             sink(Changes(API_URL, (ApiServerRecord(API_URL, (address,)),)))
         for thread in self._threads:
@@ -103,6 +110,10 @@ class KubernetesSource:
             return SourceStatus(False, min(states[name].since for name in errors), errors)
         return SourceStatus(True, max((state.since for state in states.values()), default=0.0), {})
 
-    def _deliver(self, batch: Changes | Relisted) -> None:
+    def _spread(self, objects: int) -> float:
+        nodes = self._reflectors.get("nodes")
+        return min(SPREAD_LIMIT_SECONDS, SPREAD_SECONDS * objects * (nodes.count if nodes else 1))
+
+    def _deliver(self, batch: Batch) -> None:
         if not self._stopping.is_set():
             self._sink(batch)

@@ -1,4 +1,4 @@
-"""Kubernetes API JSON as msgspec structs of only the fields needed; all else in an object is skipped unread.
+"""The kinds that name endpoints, as msgspec structs of only the fields needed; all else in an object is skipped unread.
 
 Field names and forms: https://kubernetes.io/docs/reference/kubernetes-api/. Go writes absent lists and maps
 as null in places (a BOOKMARK's spec.containers), so each field here may be null or missing.
@@ -10,9 +10,7 @@ from datetime import datetime  # noqa: TC003 - msgspec reads the annotations whe
 
 import msgspec
 
-
-class Wire(msgspec.Struct, rename="camel", gc=False):
-    """Base of what is decoded from the API."""
+from flows.kube.wire import ObjectMeta, Wire
 
 
 class OwnerReference(Wire):
@@ -26,13 +24,8 @@ class Annotations(Wire):
     config_hash: str | None = msgspec.field(default=None, name="kubernetes.io/config.hash")
 
 
-class Metadata(Wire):
-    name: str = ""
-    namespace: str = ""
-    uid: str = ""
-    resource_version: str = ""
+class Metadata(ObjectMeta):
     creation_timestamp: datetime | None = None
-    labels: dict[str, str] | None = None
     annotations: Annotations | None = None
     owner_references: list[OwnerReference] | None = None
 
@@ -47,9 +40,20 @@ class Ip(Wire):
     ip: str | None = None
 
 
+class ContainerRun(Wire):
+    started_at: datetime | None = None
+
+
+class ContainerState(Wire):
+    running: ContainerRun | None = None
+    terminated: ContainerRun | None = None
+
+
 class ContainerStatus(Wire):
     name: str = ""
     container_id: str | None = msgspec.field(default=None, name="containerID")
+    state: ContainerState | None = None
+    last_state: ContainerState | None = None
 
 
 class PodStatus(Wire):
@@ -113,25 +117,3 @@ class EndpointSlice(Wire):
 
 class Object(Wire):
     metadata: Metadata
-
-
-class ListMetadata(Wire):
-    """metadata of a list; continue_token is empty on the last page."""
-
-    resource_version: str = ""
-    continue_token: str | None = msgspec.field(default=None, name="continue")
-
-
-class Status(Wire):
-    """The API's error object; also what an ERROR watch event carries."""
-
-    code: int | None = None
-    reason: str | None = None
-    message: str | None = None
-
-
-class WatchLine(Wire):
-    """One line of a watch."""
-
-    type: str = ""
-    object: msgspec.Raw = msgspec.Raw(b"null")

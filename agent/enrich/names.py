@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from flows.agent.enrich import cgroups
-from flows.agent.enrich.addresses import REMEMBER_NS, AddressBook, parse_address
+from flows.agent.enrich.addresses import REMEMBER_NS, AddressBook, Handover, parse_address
 from flows.agent.enrich.directory import Directory
 from flows.agent.enrich.entities import (
     LOOPBACK,
@@ -26,14 +26,16 @@ from flows.agent.enrich.entities import (
     PodEntity,
     ServiceEntity,
 )
-from flows.agent.enrich.kube_records import Changes, Relisted
 from flows.agent.enrich.numbering import Numbering
 from flows.flow.endpoint import Endpoint, Evidence
+from flows.kube.resource import Changes, Relisted
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
     from numpy.typing import NDArray
+
+    from flows.agent.enrich.kube_records import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +43,17 @@ class LateNames:
     """Names that came after the records that lacked them, to be put in place of what resolve() gave for
     those.
 
-    By address: rows with the address at time since_ns or later and no better than Evidence.RANGE become
-    `numbers`. By connection: rows with the conn_id whose remote is no better than ADDRESS become
-    `connection_numbers`. addresses: (n, 16) uint8, ordered by time of arrival; since_ns: (n,) uint64
-    CLOCK_MONOTONIC; numbers: (n,) uint32; connections: (m,) uint64; connection_numbers: (m,) uint32.
+    By address: rows with the address at time since_ns or later become `numbers` if they are no better than
+    Evidence.RANGE, or `former` (it had left by then, unheard of). By connection: rows with the conn_id whose remote is
+    no better than ADDRESS become `connection_numbers`. addresses: (n, 16) uint8, ordered by time of arrival; since_ns:
+    (n,) uint64 CLOCK_MONOTONIC; numbers, former: (n,) uint32, former 0 for nobody; connections: (m,) uint64;
+    connection_numbers: (m,) uint32.
     """
 
     addresses: NDArray[np.uint8]
     since_ns: NDArray[np.uint64]
     numbers: NDArray[np.uint32]
+    former: NDArray[np.uint32]
     connections: NDArray[np.uint64]
     connection_numbers: NDArray[np.uint32]
 
@@ -101,9 +105,11 @@ class Names:
 
     def number(self, entity: Entity) -> int:
         """Give an entity's number, a new one if it has none."""
-        fresh = not self._numbering.known(entity)
+        fresh, limit = not self._numbering.known(entity), len(self._numbering)
         number = self._numbering.number(entity)
         if fresh:
+            if number < limit:  # what others remember of it is of whom it stood for before
+                self.generation += 1
             self._room_for(number)
             self._by_connection[number] = self._pod_of[number] = 0
             self.own_address[number] = False
@@ -132,7 +138,7 @@ class Names:
                 self._pod_of[number] = pod_number
         return self._pod_of.take(numbers)
 
-    def change(self, changes: Changes | Relisted, now: int, wall: int) -> None:
+    def change(self, changes: Changes[Record] | Relisted, now: int, wall: int) -> None:
         """Take what the API says. now: CLOCK_MONOTONIC ns, wall: Unix time ns at the same moment."""
         with self._lock:
             if isinstance(changes, Relisted):
@@ -184,15 +190,15 @@ class Names:
 
     def _take(self, effect: Effect, now: int, wall: int) -> None:
         """Put a change of the directory into effect: addresses change hands, cached names go."""
-        fresh: list[tuple[bytes, int, int]] = []
+        fresh: list[tuple[bytes, Handover, int]] = []
         for address, told in effect.addresses.items():
             owner = self.directory.owner(address)
             number = self.number(owner) if owner is not None else 0
             if number != self.book.owner(address):
                 since = _since(owner, (told or wall) - (wall - now), now)
-                since = self.book.assign(address, number, since, now)
+                handover = self.book.assign(address, number, since, now)
                 if number:
-                    fresh.append((address, since, number))
+                    fresh.append((address, handover, number))
         self.book.flush()
         if fresh:
             self._late.append(_late_addresses(fresh))
@@ -258,7 +264,7 @@ class Names:
             self.directory.forget(uid)
 
 
-_NO_ADDRESSES: Final = (np.zeros((0, 16), np.uint8), np.zeros(0, np.uint64), np.zeros(0, np.uint32))
+_NO_ADDRESSES: Final = (np.zeros((0, 16), np.uint8), np.zeros(0, np.uint64), np.zeros(0, np.uint32), np.zeros(0, np.uint32))
 _NO_CONNECTIONS: Final = (np.zeros(0, np.uint64), np.zeros(0, np.uint32))
 
 
@@ -269,10 +275,11 @@ def _since(owner: Entity | None, told: int, now: int) -> int:
     return now if owner is None else 0
 
 
-def _late_addresses(fresh: list[tuple[bytes, int, int]]) -> LateNames:
+def _late_addresses(fresh: list[tuple[bytes, Handover, int]]) -> LateNames:
     return LateNames(
         np.frombuffer(b"".join(address for address, _, _ in fresh), np.uint8).reshape(-1, 16),
-        np.array([since for _, since, _ in fresh], np.uint64),
+        np.array([handover.since_ns for _, handover, _ in fresh], np.uint64),
         np.array([number for _, _, number in fresh], np.uint32),
+        np.array([handover.former for _, handover, _ in fresh], np.uint32),
         *_NO_CONNECTIONS,
     )

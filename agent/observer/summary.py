@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flows.agent.observer.fields import Fields, chosen, texts
 from flows.agent.probe.record import Event
+from flows.agent.store.table import SCTP, TCP, UDP
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+SECOND = 1_000_000_000
+ICMP, ICMPV6 = 1, 58
+TIMED = (Event.UNANSWERED, Event.OPENED)  # events whose summary says how long it took
 
 FLAG_BITS = {
     "SYN": 2,
@@ -64,3 +81,31 @@ def outcome(event: int, seconds: float | None, retransmits: int, error: str) -> 
         cause = f" ({error})" if error and event == Event.UNREACHABLE else ""
         return f"; {words[Event(event)]}{cause}"
     return ""
+
+
+def summaries(columns: Mapping[str, NDArray[Any]]) -> Fields:
+    """Summaries of n < 65,535 flows; columns as in agent/store/columns.py. Equal ones are made once."""
+    flags = columns["flags_sent"] | columns["flags_received"]
+    kinds = (columns["protocol"], columns["event"], flags, columns["error"], columns["icmp_type"], columns["icmp_code"])
+    timed = np.isin(columns["event"], TIMED)
+    keys = np.where(timed, np.arange(1, len(flags) + 1, dtype=np.uint64), np.uint64(0))
+    for kind in kinds:
+        keys = keys << np.uint64(8) | kind
+    _, examples, codes = np.unique(keys, return_index=True, return_inverse=True)
+    rows = zip(*(kind[examples].tolist() for kind in kinds), strict=True)
+    times = zip(*(np.where(timed, columns[name], 0)[examples].tolist() for name in _TIMES), strict=True)
+    return chosen(codes, texts([_summary(kind, *time) for kind, time in zip(rows, times, strict=True)]))
+
+
+_TIMES = ("start", "time", "retransmits")  # what only summaries of TIMED events say
+
+
+@lru_cache(maxsize=4_096)
+def _summary(kind: tuple[int, ...], start: int, time: int, retransmits: int) -> bytes:
+    protocol, event, flags, error, icmp_type, icmp_code = kind
+    if protocol == TCP:
+        seconds = (time - start) / SECOND if start else None
+        return (tcp(flags) + outcome(event, seconds, retransmits, errno.errorcode.get(error, ""))).encode()
+    if protocol in (ICMP, ICMPV6):
+        return icmp(4 if protocol == ICMP else 6, icmp_type, icmp_code).encode()
+    return {UDP: b"UDP", SCTP: b"SCTP"}.get(protocol, b"")

@@ -190,6 +190,11 @@ class Probe:
         self._peeked_ns = now_ns()
         return self._ring.peek()
 
+    @property
+    def complete(self) -> bool:
+        """Whether the last peek() gave all that was in the ring, and not only what lies before a record being written."""
+        return self._ring.complete
+
     def release(self) -> None:
         """Give the ring the room of what was peeked at."""
         self._ring.release()

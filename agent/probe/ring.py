@@ -83,6 +83,7 @@ class Ring:
         self._written = np.frombuffer(self._producer, "<u8", 1)
         self._data = np.frombuffer(self._producer, "u1", data_bytes, self._page)
         self._peeked = int(self._read.value)
+        self.complete = True  # whether the last peek() gave all: it ends before a record that is still being written
         self._poll = select.epoll()
         self._poll.register(descriptor, select.EPOLLIN)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
@@ -108,6 +109,7 @@ class Ring:
         count = (int(self._written[0]) - start) // self._slot.itemsize
         region = wrapped(self._data, start & self._mask, count * self._slot.itemsize).view(self._slot)
         records, consumed = take(region)
+        self.complete = consumed == count
         self._peeked = start + consumed * self._slot.itemsize
         return records
 

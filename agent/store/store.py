@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,7 @@ from flows.agent.store.columns import COLUMNS, COPIED
 from flows.agent.store.process_names import ProcessNames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
@@ -33,14 +33,19 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class Renaming:
-    """New endpoint numbers (k,), and which numbers of before are weak enough to be replaced."""
+    """New endpoint numbers (k,), and which numbers of before are weak enough to be replaced.
+
+    former (k,): who was taken for the owner of each address, and is replaced as well; 0 for none.
+    """
 
     numbers: NDArray[np.uint32]
     weak: NDArray[np.uint32]
+    former: NDArray[np.uint32] | None = None
 
 
 SECOND = 1_000_000_000
-MAX_LOSSES = 1024  # one a second and reason at most: a quarter of an hour of constant loss
+MAX_LOSSES = 1024  # one a second and reason at most: a quarter of an hour of constant loss; older ones are added up by reason
+OVERWRITTEN = "overwritten"  # the reason of losses on the way out: a reader was slower than the ring
 
 
 class FlowStore:
@@ -58,17 +63,11 @@ class FlowStore:
         self.losses: list[Loss] = []
         self.lock = threading.Lock()
         self._columns = {name: np.zeros((capacity, *shape), dtype) for name, (dtype, shape) in COLUMNS.items()}
-        self._listeners: list[Callable[[], None]] = []
 
     @property
     def oldest(self) -> int:
         """Number of the oldest flow still stored."""
         return max(0, self.written - self.capacity)
-
-    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Have listener called, from the writer's thread, after each batch. Returns what ends that."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
 
     def append(
         self,
@@ -93,7 +92,6 @@ class FlowStore:
         }
         with self.lock:
             self._write({**made, **{name: records[name] for name in COPIED}}, len(records))
-        self.notify()
 
     def _write(self, rows: Rows, count: int) -> None:
         at = self.written % self.capacity
@@ -108,16 +106,7 @@ class FlowStore:
     def lose(self, reason: str, count: int, first_ns: int, last_ns: int) -> None:
         """Note events that were lost on the way here."""
         with self.lock:
-            self.losses = [
-                *self.losses[-MAX_LOSSES + 1 :],
-                Loss(self.written, reason, count, first_ns, last_ns),
-            ]
-        self.notify()
-
-    def notify(self) -> None:
-        """Wake the followers."""
-        for listener in list(self._listeners):
-            listener()
+            self.losses = _shortened([*self.losses, Loss(self.written, reason, count, first_ns, last_ns)])
 
     def column(self, name: str, first: int, last: int) -> NDArray[np.generic]:
         """Values of flows first..last-1, in order; a view where possible. The caller holds the lock, and the flows are stored."""
@@ -127,10 +116,10 @@ class FlowStore:
             return values[:0]
         return values[low:high] if low < high else np.concatenate((values[low:], values[:high]))
 
-    def take(self, numbers: NDArray[np.int64]) -> Rows:
+    def take(self, numbers: NDArray[np.int64], names: Iterable[str] = COLUMNS) -> Rows:
         """Copies of the given flows, by number. The caller holds the lock, and the flows are stored."""
         rows = numbers % self.capacity
-        return {name: column[rows] for name, column in self._columns.items()}
+        return {name: self._columns[name][rows] for name in names}
 
     def endpoints_in_use(self) -> NDArray[np.uint32]:
         """Endpoint numbers that stored flows refer to, sorted."""
@@ -152,17 +141,21 @@ class FlowStore:
     def rename_addresses(self, side: str, addresses: NDArray[np.uint8], since_ns: NDArray[np.int64], names: Renaming) -> None:
         """Give flows the endpoints that their addresses turned out to have had.
 
-        side: "local" or "remote"; addresses (k, 16); since_ns (k,) ns since 1970: earlier flows keep what they have.
+        side: "local" or "remote"; addresses (k, 16); since_ns (k,) ns since 1970: earlier flows keep what they have, and
+        so do those of connections of before that have a former owner's name.
         """
+        former = np.zeros(len(addresses), np.uint32) if names.former is None else names.former
         index = HashIndex(2)
         index.insert(addresses.view("u8"), np.arange(1, len(addresses) + 1, dtype=np.uint32))
         with self.lock:
-            rows = self._weakly_named(side, names.weak)
+            rows = self._weakly_named(side, np.union1d(names.weak, former[former > 0]))
             halves = self._columns[f"{side}_addr"][rows].view("u8")
             found = index.lookup(halves[:, 0], halves[:, 1])
             rows, found = rows[found > 0], found[found > 0] - 1
-            timely = self._columns["time"][rows] >= since_ns[found]
-            self._columns[side][rows[timely]] = names.numbers[found[timely]]
+            current, times, starts = (self._columns[name][rows] for name in (side, "time", "start"))
+            weak = np.isin(current, names.weak) & (times >= since_ns[found])
+            ousted = (current == former[found]) & (np.where(starts > 0, starts, times) >= since_ns[found])
+            self._columns[side][rows[weak | ousted]] = names.numbers[found[weak | ousted]]
 
     def rename_connections(self, connections: NDArray[np.uint64], names: Renaming) -> None:
         """Give the remote ends of flows of these connections (k,) their endpoints."""
@@ -176,3 +169,16 @@ class FlowStore:
     def _weakly_named(self, side: str, weak: NDArray[np.uint32]) -> NDArray[np.int64]:
         count = min(self.written, self.capacity)
         return np.flatnonzero(np.isin(self._columns[side][:count], weak))
+
+
+def _shortened(losses: list[Loss]) -> list[Loss]:
+    """At most MAX_LOSSES, and one of each reason: the oldest goes into the next of its reason."""
+    if len(losses) <= MAX_LOSSES:
+        return losses
+    oldest, *rest = losses
+    at = next((index for index, loss in enumerate(rest) if loss.reason == oldest.reason), None)
+    if at is None:
+        return losses
+    heir = rest[at]
+    rest[at] = replace(heir, count=heir.count + oldest.count, first_ns=min(heir.first_ns, oldest.first_ns))
+    return rest

@@ -45,6 +45,10 @@ def is_ipv4(addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return mask
 
 
+HEXADECIMAL = np.frombuffer(b"0123456789abcdef", np.uint8)
+NUMBER_DIGITS = np.r_[19:23, 24:36]  # where a UUID's last 64 bits are written
+
+
 class FlowIds:
     """UUIDs of an agent's flows: its own random 8 bytes and the flow's number, in the form of RFC 9562's version 8."""
 
@@ -55,6 +59,14 @@ class FlowIds:
     def of(self, number: int) -> str:
         """UUID of a flow number (below 2^62)."""
         return str(uuid.UUID(int=self._high << 64 | 1 << 63 | number))
+
+    def ascii(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """UUIDs of flow numbers (n,), as 36 characters each: (n, 36)."""
+        digits = numbers.astype(np.uint64)[:, None] | np.uint64(1 << 63)
+        digits = digits >> (np.arange(15, -1, -1) * 4).astype(np.uint64) & np.uint64(0xF)
+        texts = np.tile(np.frombuffer(self.of(0).encode(), np.uint8), (len(numbers), 1))
+        texts[:, NUMBER_DIGITS] = HEXADECIMAL[digits]
+        return texts
 
     def number(self, text: str) -> int | None:
         """Flow number of a UUID of this agent; None for any other text."""
@@ -123,6 +135,11 @@ class StoreTable:
 
     def __len__(self) -> int:
         return self._last - self._first
+
+    @property
+    def times(self) -> NDArray[np.int64]:
+        """ns since 1970 (n,)."""
+        return self._raw("time")
 
     def _raw(self, name: str) -> NDArray[Any]:
         return self._store.column(name, self._first, self._last)

@@ -7,12 +7,13 @@ from contextlib import suppress
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
+from flows.flow.columns import AddressRanges
 from flows.flow.filter.errors import FilterError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flows.flow.columns import FlowTable, Mask, Network
+    from flows.flow.columns import Network
     from flows.flow.filter.condition import Condition
 
 EXPECTED = "expected an IP address (10.0.0.7, fd00::7) or a network in CIDR notation (10.0.0.0/16, fd00::/64)"
@@ -23,14 +24,8 @@ def build(field: str, values: Sequence[str], column: str) -> Condition:
     """The address is one of those, or inside one of the networks; Hubble compares text, we values."""
     networks = [parse(field, value) for value in values]
 
-    def test(table: FlowTable) -> Mask:
-        addresses = table.addresses(column)
-        mask = addresses.within(networks[0])
-        for network in networks[1:]:
-            mask |= addresses.within(network)
-        return mask
-
-    return test
+    ranges = AddressRanges(networks)
+    return lambda table: table.addresses(column).within_any(ranges)
 
 
 def parse(field: str, value: str) -> Network:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from google.protobuf.message import Message
 
+from flows.flow.filter import limits
 from flows.flow.filter.fields import FIELDS
 from flows.proto.flow_pb2 import FlowFilter
 
@@ -62,29 +64,45 @@ def compile_filters(allow: Sequence[FlowFilter] = (), deny: Sequence[FlowFilter]
     The Filter remembers answers about values, so a follower keeps one for all its batches; it is not for two
     threads at once.
     """
-    conditions: dict[bytes, tuple[int, Condition]] = {}
-    allowed = tuple(_clause(message, conditions) for message in allow)
-    denied = tuple(_clause(message, conditions) for message in deny)
-    return Filter(tuple(condition for _, condition in conditions.values()), allowed, denied)
+    total = 0
+    for name, filters in (("whitelist", allow), ("blacklist", deny)):
+        limits.check_list(name, filters)
+        total = limits.check_total(name, filters, total)
+    conditions = _Conditions()
+    allowed = tuple(conditions.clause(message) for message in allow)
+    denied = tuple(conditions.clause(message) for message in deny)
+    return Filter(tuple(conditions.made), allowed, denied)
 
 
-def _clause(message: FlowFilter, conditions: dict[bytes, tuple[int, Condition]]) -> Clause:
-    """The numbers of all conditions of one FlowFilter; none for an empty one, which holds for every flow."""
-    present = {descriptor.name for descriptor, _ in message.ListFields()}
-    numbers = []
-    for name, build in FIELDS.items():
-        if name in present:
-            condition = build(getattr(message, name), message)
-            number, _ = conditions.setdefault(_key(message, name), (len(conditions), condition))
-            numbers.append(number)
-    return tuple(numbers)
+class _Conditions:
+    """The conditions of a request, equal ones once."""
+
+    def __init__(self) -> None:
+        self.made: list[Condition] = []
+        self._numbers: dict[bytes, int] = {}
+        self._tally = limits.Tally()
+
+    def clause(self, message: FlowFilter) -> Clause:
+        """The numbers of all conditions of one FlowFilter; none for an empty one, which holds for every flow."""
+        present = {descriptor.name for descriptor, _ in message.ListFields()}
+        return tuple(self._number(name, message) for name in FIELDS if name in present)
+
+    def _number(self, name: str, message: FlowFilter) -> int:
+        key = _key(message, name)
+        condition = FIELDS[name](getattr(message, name), message)
+        if key not in self._numbers:
+            self._tally.add(name, getattr(message, name))
+            self._numbers[key] = len(self.made)
+            self.made.append(condition)
+        return self._numbers[key]
 
 
 def _key(message: FlowFilter, name: str) -> bytes:
     """Equal for equal values of the same field."""
     alone = FlowFilter()
-    alone.CopyFrom(message)
-    for descriptor, _ in message.ListFields():
-        if descriptor.name != name:
-            alone.ClearField(descriptor.name)
+    values = getattr(message, name)
+    if isinstance(values, Message):
+        getattr(alone, name).CopyFrom(values)
+    else:
+        getattr(alone, name).extend(values)
     return alone.SerializeToString(deterministic=True)

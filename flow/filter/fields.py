@@ -22,6 +22,7 @@ from flows.flow.filter import (
     ids,
     interface,
     labels,
+    limits,
     names,
     node,
     port,
@@ -39,14 +40,20 @@ Build = Callable[[Any, "FlowFilter"], Condition]
 
 
 def _plain(build: Callable[..., Condition], *, field: str, **column: str) -> Build:
-    """A field that depends on its own values only."""
-    return lambda values, _: build(field, values, **column)
+    """A field that depends on its own values only. No value is looked at before its size is."""
+
+    def bounded(values: Any, _: FlowFilter) -> Condition:
+        limits.check_values(field, values)
+        return build(field, values, **column)
+
+    return bounded
 
 
 def _http(build: Callable[..., Condition], *, field: str) -> Build:
     """A field that only L7 events have: the event_type beside it must allow them."""
 
     def checked(values: Any, message: FlowFilter) -> Condition:
+        limits.check_values(field, values)
         http.only_l7(field, message)
         return build(field, values)
 

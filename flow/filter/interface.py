@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 def build(field: str, values: Sequence[NetworkInterface]) -> Condition:  # noqa: ARG001 (all are valid)
     """Index 0 and the empty name are wildcards; a flow without an interface never matches."""
-    wanted = [(value.index, value.name) for value in values]
+    wanted = frozenset((value.index, value.name) for value in values)
 
     def matches(seen: Interface | None) -> bool:
-        return seen is not None and any(index in (0, seen.ifindex) and name in ("", seen.name) for index, name in wanted)
+        if seen is None:
+            return False
+        index, name = seen.ifindex, seen.name
+        return not wanted.isdisjoint(((index, name), (index, ""), (0, name), (0, "")))
 
     return on_value("interface", matches)

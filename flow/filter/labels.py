@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from flows.flow.filter import limits
 from flows.flow.filter.condition import on_value
 from flows.flow.filter.errors import FilterError
 from flows.flow.filter.selector import Label, Selector, SelectorError, parse_label, parse_selector
@@ -31,6 +32,7 @@ def build_node(field: str, values: Sequence[str]) -> Condition:
 
 def parse(field: str, value: str) -> Selector:
     """Raises FilterError."""
+    limits.check_text(field, value)
     try:
         return parse_selector(value)
     except SelectorError as error:

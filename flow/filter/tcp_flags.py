@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def build(field: str, values: Sequence[TCPFlags]) -> Condition:  # noqa: ARG001 (all sets are valid)
     """The empty set matches every TCP flow."""
-    return any_of([_superset(bits(value)) for value in values])
+    return any_of([_superset(wanted) for wanted in sorted({bits(value) for value in values})])
 
 
 def bits(flags: TCPFlags) -> int:

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 def build(field: str, values: Sequence[Workload], column: str) -> Condition:  # noqa: ARG001 (all are valid)
     """Empty name and empty kind are wildcards; an endpoint without a workload never matches."""
-    wanted = [(value.name, value.kind) for value in values]
+    wanted = frozenset((value.name, value.kind) for value in values)
 
     def matches(endpoint: Endpoint) -> bool:
-        return any(
-            name in ("", workload.name) and kind in ("", workload.kind)
-            for workload in workloads(endpoint)
-            for name, kind in wanted
-        )
+        return any(not wanted.isdisjoint(_meant(workload.name, workload.kind)) for workload in workloads(endpoint))
 
     return on_value(column, matches)
+
+
+def _meant(name: str, kind: str) -> tuple[tuple[str, str], ...]:
+    """What may have been written for a workload."""
+    return (name, kind), (name, ""), ("", kind), ("", "")

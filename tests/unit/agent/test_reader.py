@@ -21,7 +21,7 @@ from flows.agent.reader import Reader
 from flows.agent.store.store import FlowStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -33,12 +33,17 @@ class Kernel:
         self.waiting: list[NDArray[Any]] = []
         self.counts = dict.fromkeys(Counter, 0)
         self.swept: list[str] = []
+        self.complete = True
+        self.notes: list[tuple[int, int, int]] = []
 
     def wait(self, seconds: float) -> None:
         """Nothing to wait for."""
 
     def peek(self) -> NDArray[Any]:
         return np.concatenate(self.waiting) if self.waiting else np.zeros(0, RECORD)
+
+    def note(self, instance: int, written: int, told: Mapping[Counter, int]) -> None:
+        self.notes.append((instance, written, told[Counter.LOST_RING_FULL]))
 
     def release(self) -> None:
         self.waiting = []
@@ -102,6 +107,31 @@ def test_a_batch_is_stored_as_it_came(reader: Reader, kernel: Kernel) -> None:
     assert stored(reader) == [3, 1, 2]
     assert kernel.waiting == []
     assert (reader.counts.records, reader.counts.batches) == (3, 1)
+
+
+def test_the_next_agent_is_told_how_far_this_one_came(kernel: Kernel, enricher: Enricher) -> None:
+    names: Any = enricher
+    told = {Counter.LOST_RING_FULL: 5}
+    reader = Reader(kernel, names, FlowStore(16), ProbeSettings(), 77, told)
+    kernel.waiting = [record(), record()]
+    reader.batch()
+    kernel.counts[Counter.LOST_RING_FULL] = 7
+    reader.sweep(full=False)
+    reader.batch()
+    assert [loss.count for loss in reader._store.losses] == [2]
+    assert kernel.notes == [(77, 2, 5), (77, 2, 7)]
+
+
+def test_who_waits_for_fresh_flows_waits_for_those_behind_a_record_being_written(reader: Reader, kernel: Kernel) -> None:
+    told: list[bool] = []
+    reader.freshen(lambda: told.append(kernel.complete))
+    kernel.complete = False
+    reader._round()
+    assert told == []
+    assert reader._hurried.is_set()
+    kernel.complete = True
+    reader._round()
+    assert told == [True]
 
 
 def test_no_records_are_no_batch(reader: Reader) -> None:

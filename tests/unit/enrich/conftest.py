@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +13,8 @@ from flows.agent.enrich.enricher import Enricher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "kube"))  # api_server
 
 
 @pytest.fixture

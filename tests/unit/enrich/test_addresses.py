@@ -35,12 +35,30 @@ def test_unknown_address_is_nobodys() -> None:
     assert at(AddressBook(), A, 5) == [0]
 
 
-def test_an_address_belongs_to_who_had_it_at_the_time() -> None:
+@pytest.mark.parametrize(
+    ("left", "started", "heard", "began", "former"),
+    [
+        pytest.param(200.3, 200, 200.7, 200.3, 0, id="the end was heard within the second of the start"),
+        pytest.param(199.8, 200, 200.7, 200, 0, id="the end was heard before that second"),
+        pytest.param(None, 200, 200.7, 200.5, 7, id="the end was not heard"),
+        pytest.param(None, 200, 200.2, 200.2, 0, id="the end was not heard, and the start at once"),
+        pytest.param(500, 200, 500, 200.5, 7, id="both were heard long after"),
+        pytest.param(None, 200, 500, 200.5, 7, id="the start was heard long after, and the end was not"),
+        pytest.param(500, 50, 500, 500, 0, id="a start before the other's is none with this address"),
+        pytest.param(None, 50, 300, 300, 0, id="the same, and the end was not heard"),
+    ],
+)
+def test_one_takes_an_address_over_from_another(
+    left: float | None, started: float, heard: float, began: float, former: int
+) -> None:
     book = AddressBook()
     assign(book, A, 7, since=100)
-    assign(book, A, 0, since=200)
-    assign(book, A, 8, since=150)  # its startTime is before the other's end: it got the address only then
-    assert at(book, A, 99, 150, 199, 200, 300) == [7, 7, 7, 8, 8]
+    if left is not None:
+        assign(book, A, 0, since=left, now=left)
+    handover = book.assign(A, 8, int(started * SECOND), int(heard * SECOND))
+    assert (handover.since_ns, handover.former) == (int(began * SECOND), former)
+    ended = min(left or began, began)
+    assert at(book, A, 100, ended - 0.01, began, began + 0.01, 900) == [7, 7, 8, 8, 8]
 
 
 def test_between_two_owners_an_address_is_nobodys() -> None:
@@ -55,7 +73,7 @@ def test_a_claim_ends_the_owner_that_was_not_heard_to_leave() -> None:
     book = AddressBook()
     assign(book, A, 7, since=100)
     assign(book, A, 8, since=200)
-    assert at(book, A, 150, 200) == [7, 8]
+    assert at(book, A, 150, 201) == [7, 8]
 
 
 def test_an_older_pod_that_gets_the_address_late_does_not_erase_the_one_before() -> None:

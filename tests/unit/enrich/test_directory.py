@@ -10,17 +10,16 @@ from flows.agent.enrich.entities import CgroupEntity, Entity, NodeEntity, PodEnt
 from flows.agent.enrich.kube_records import (
     API_URL,
     ApiServerRecord,
-    Changes,
     NamespaceRecord,
     NodeRecord,
     OwnedRecord,
     Owner,
     PodRecord,
     Record,
-    Relisted,
     ServiceRecord,
 )
 from flows.flow.endpoint import Container, Endpoint, Evidence, Reserved, ServiceName, Workload
+from flows.kube.resource import Changes, Relisted
 
 RESOURCE = {
     PodRecord: "pods", ServiceRecord: "services", NodeRecord: "nodes", NamespaceRecord: "namespaces",
@@ -248,3 +247,45 @@ def test_cgroups_without_the_api() -> None:
         ("reserved:host",),
     )
     assert (container.identity, container.container) == (0, Container(CONTAINER, "docker"))
+
+
+def test_nodes_are_known_by_name_and_each_change_is_another_mapping() -> None:
+    known = directory(*NODES)
+    before = known.nodes
+    known.apply(Changes("nodes", (NODES[0],)))
+    assert known.nodes is before
+    labelled = NodeRecord("n1", "node-1", NODES[0].addresses, (("zone", "a"),))
+    known.apply(Changes("nodes", (labelled,), ("n2",)))
+    assert (set(before), known.nodes) == ({"node-1", "node-2"}, {"node-1": labelled})
+
+
+def test_own_pods_and_those_elsewhere_are_listed_apart() -> None:
+    known = directory(pod(1, "10.0.0.1", node="node-2"))
+    known.apply(Changes("own pods", (pod(2, "10.0.0.2"),)))
+    known.relisted(Relisted("pods", frozenset()))
+    assert list(known.pods) == [uid(2)]
+    assert (known.owner(packed("10.0.0.1")), known.owner(packed("10.0.0.2"))) == (None, PodEntity(uid(2)))
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "has_it"),
+    [
+        pytest.param(100, 200, 2, id="both ran: the later one"),
+        pytest.param(200, 100, 1, id="both ran, listed in the other order"),
+        pytest.param(0, 100, 1, id="who has not run yet got it last"),
+        pytest.param(100, 0, 2, id="who has not run yet, listed in the other order"),
+        pytest.param(100, 100, 2, id="within one second: who is told last"),
+    ],
+)
+def test_of_two_pods_with_one_address_the_one_that_started_later_has_it(one: int, two: int, has_it: int) -> None:
+    known = directory(pod(1, "10.0.0.1", started_ns=one), pod(2, "10.0.0.1", started_ns=two))
+    assert known.owner(packed("10.0.0.1")) == PodEntity(uid(has_it))
+    known.apply(Changes("pods", deleted=(uid(3 - has_it),)))
+    assert known.owner(packed("10.0.0.1")) == PodEntity(uid(has_it))
+
+
+@pytest.mark.parametrize(("address", "node"), [("10.0.0.5", "node-2"), ("192.168.0.2", "node-2"), ("8.8.8.8", None)])
+def test_ends_elsewhere_say_on_which_node_they_are(address: str, node: str | None) -> None:
+    known = directory(pod(5, "10.0.0.5", node="node-2"), *NODES)
+    owner = known.owner(packed(address))
+    assert (known.describe(owner).node if owner else None) == node

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from enrich_samples import CONTAINER, SECOND, Clock, Tree, packed, pod, records, uid
 
-from flows.agent.enrich.kube_records import Changes, NodeRecord, Record, Relisted, ServiceRecord
+from flows.agent.enrich.kube_records import NodeRecord, Record, ServiceRecord
 from flows.agent.enrich.kube_source import SourceStatus
 from flows.flow.endpoint import Endpoint, Evidence, Reserved, ServiceName
+from flows.kube.resource import Changes, Relisted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -307,6 +308,60 @@ def test_addresses_that_the_api_names_late_are_told(make_enricher: Make, clock: 
     assert late.since_ns.tolist() == [898 * SECOND, clock.monotonic_ns() - 2 * SECOND]
     assert [enricher.endpoint(number).pod for number in late.numbers.tolist()] == ["web-1", "web-2"]
     assert (len(late), late.connections.size) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("resource", "record", "shown"),
+    [
+        ("services", ServiceRecord("s", "shop", "web", (), (packed("10.96.0.9"),), 4900 * SECOND), "web"),
+        ("nodes", NodeRecord("n", "node-2", (packed("10.96.0.9"),)), "node-2"),
+        ("own pods", pod(2, "10.96.0.9", started_ns=4900 * SECOND), "web-2"),
+    ],
+)
+def test_services_nodes_and_pods_named_late_are_told_with_their_address(
+    make_enricher: Make, resource: str, record: Record, shown: str
+) -> None:
+    enricher = make_enricher()
+    assert ends(enricher, {"remote": "10.96.0.9", "time_ns": 950 * SECOND})[0][1].identity == Reserved.WORLD
+    enricher.late_names()
+    tell(enricher, resource, record)
+    enricher.apply_changes()
+    [late] = enricher.late_names()
+    assert [bytes(row) for row in late.addresses] == [packed("10.96.0.9")]
+    assert int(late.since_ns[0]) <= 950 * SECOND
+    found = enricher.endpoint(int(late.numbers[0]))
+    assert shown in (found.service and found.service.name, found.node, found.pod)
+
+
+def test_an_address_that_comes_with_a_later_change_names_flows_since_the_pod_ran(make_enricher: Make, clock: Clock) -> None:
+    enricher = make_enricher()
+    tell(enricher, "pods", pod(1))
+    enricher.apply_changes()
+    enricher.late_names()
+    clock.seconds += 7
+    tell(enricher, "pods", pod(1, "10.0.0.1", started_ns=5003 * SECOND))
+    enricher.apply_changes()
+    [late] = enricher.late_names()
+    assert (late.since_ns.tolist(), late.former.tolist()) == ([1001 * SECOND], [0])
+    assert enricher.endpoint(int(late.numbers[0])).pod == "web-1"
+
+
+def test_nodes_and_this_nodes_labels_are_given(make_enricher: Make) -> None:
+    enricher = make_enricher()
+    assert (enricher.nodes(), enricher.node_labels()) == ({}, ())
+    labels = (("kubernetes.io/arch", "amd64"), ("zone", "a"))
+    here, there = NodeRecord("n1", "node-1", (packed(NODE),), labels), NodeRecord("n2", "node-2", (packed("192.168.0.2"),))
+    tell(enricher, "nodes", here, there)
+    enricher.apply_changes()
+    nodes = enricher.nodes()
+    assert (nodes, enricher.node_labels()) == ({"node-1": here, "node-2": there}, ("kubernetes.io/arch=amd64", "zone=a"))
+    tell(enricher, "pods", pod(1))
+    tell(enricher, "nodes", here)
+    enricher.apply_changes()
+    assert enricher.nodes() is nodes
+    tell(enricher, "nodes", deleted=("n2",))
+    enricher.apply_changes()
+    assert list(enricher.nodes()) == ["node-1"]
 
 
 def test_labels_change_in_place(make_enricher: Make) -> None:

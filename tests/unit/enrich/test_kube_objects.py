@@ -12,8 +12,11 @@ from enrich_samples import packed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.agent.enrich.kube_objects import RESOURCES, Codec, decode_status
-from flows.agent.enrich.kube_records import ApiServerRecord, NodeRecord, Owner, PodRecord, ServiceRecord
+from flows.agent.enrich.kube_objects import resources
+from flows.agent.enrich.kube_records import ApiServerRecord, NodeRecord, Owner, PodRecord, Record, ServiceRecord
+from flows.kube.listing import ListReader
+from flows.kube.resource import Codec
+from flows.kube.wire import ListMeta, decode_status
 
 DATA = Path(__file__).parents[2] / "data" / "kubernetes-api"
 
@@ -22,20 +25,26 @@ def body(name: str) -> bytes:
     return (DATA / f"{name}.http").read_bytes().partition(b"\r\n\r\n")[2]
 
 
-def codec(resource: str, node: str = "node-0") -> Codec:
-    return next(one for one in RESOURCES if one.name == resource).codec(node)
+def codec(resource: str, node: str = "node-0") -> Codec[Record]:
+    return next(Codec(one) for one in resources(node) if one.name == resource)
+
+
+def page(resource: str, data: bytes, node: str = "node-0") -> tuple[ListMeta, list[Record]]:
+    reader = next(ListReader(one) for one in resources(node) if one.name == resource)
+    records = [record for part in reader.read([data]) for record in part]
+    return reader.metadata, records
 
 
 def pod_from(**parts: Any) -> PodRecord:
     metadata = {"name": "a", "namespace": "n", "uid": "u", **parts.pop("metadata", {})}
-    page = json.dumps({"metadata": {}, "items": [{"metadata": metadata, **parts}]}).encode()
-    record = codec("pods").page(page)[1][0]
+    text = json.dumps({"metadata": {}, "items": [{"metadata": metadata, **parts}]}).encode()
+    record = page("pods", text)[1][0]
     assert isinstance(record, PodRecord)
     return record
 
 
 def test_recorded_pods_page() -> None:
-    metadata, records = codec("pods").page(body("pods-page-1"))
+    metadata, records = page("pods", body("pods-page-1"))
     assert (metadata.resource_version, bool(metadata.continue_token), len(records)) == ("315", True, 5)
     first = records[0]
     assert isinstance(first, PodRecord)
@@ -48,7 +57,7 @@ def test_recorded_pods_page() -> None:
 
 
 def test_containers_are_kept_for_this_node_only() -> None:
-    _, records = codec("pods", node="node-1").page(body("pods-page-1"))
+    _, records = page("pods", body("pods-page-1"), node="node-1")
     assert [bool(one.containers) for one in records if isinstance(one, PodRecord)] == [
         False,
         True,
@@ -75,11 +84,11 @@ def test_recorded_error_events(name: str, code: int) -> None:
 
 
 def test_recorded_nodes_services_slices_and_owners() -> None:
-    node = codec("nodes").page(body("nodes"))[1][0]
-    service = codec("services").page(body("services"))[1][0]
-    slices = codec("endpointslices").page(body("endpointslices"))[1]
-    replicasets = codec("replicasets").page(body("replicasets"))[1]
-    namespaces = codec("namespaces").page(body("namespaces"))[1]
+    node = page("nodes", body("nodes"))[1][0]
+    service = page("services", body("services"))[1][0]
+    slices = page("endpointslices", body("endpointslices"))[1]
+    replicasets = page("replicasets", body("replicasets"))[1]
+    namespaces = page("namespaces", body("namespaces"))[1]
     assert isinstance(node, NodeRecord)
     assert isinstance(service, ServiceRecord)
     assert (node.name, node.addresses) == ("node-0", (packed("192.168.0.1"),))
@@ -153,16 +162,16 @@ def test_static_pods_configuration_hash() -> None:
 def test_slice_of_the_kubernetes_service_has_the_api_servers() -> None:
     item = {"metadata": {"namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}}}
     endpoints = [{"addresses": ["172.18.0.2"]}, {"addresses": None}]
-    page = json.dumps({"metadata": {}, "items": [{**item, "endpoints": endpoints}]}).encode()
-    record = codec("endpointslices").page(page)[1][0]
+    text = json.dumps({"metadata": {}, "items": [{**item, "endpoints": endpoints}]}).encode()
+    record = page("endpointslices", text)[1][0]
     assert isinstance(record, ApiServerRecord)
     assert record.addresses == (packed("172.18.0.2"),)
 
 
 def test_other_slices_are_not_the_api_servers() -> None:
     item = {"metadata": {"namespace": "shop", "labels": {"kubernetes.io/service-name": "kubernetes"}}}
-    page = json.dumps({"metadata": {}, "items": [{**item, "endpoints": [{"addresses": ["10.0.0.1"]}]}]}).encode()
-    record = codec("endpointslices").page(page)[1][0]
+    text = json.dumps({"metadata": {}, "items": [{**item, "endpoints": [{"addresses": ["10.0.0.1"]}]}]}).encode()
+    record = page("endpointslices", text)[1][0]
     assert isinstance(record, ApiServerRecord)
     assert record.addresses == ()
 

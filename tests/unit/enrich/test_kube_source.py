@@ -9,38 +9,42 @@ import time
 from collections import deque
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from api_server import ApiServer
+from api_server import LIST, WATCH, ApiServer, kind_of
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from enrich_samples import packed
+from kube_samples import eventually, page
 from test_kube_objects import body
 
-from flows.agent.enrich import kube_watch
 from flows.agent.enrich.directory import Directory
 from flows.agent.enrich.entities import API_SERVER
-from flows.agent.enrich.kube_objects import RESOURCES
-from flows.agent.enrich.kube_records import Changes, Relisted
+from flows.agent.enrich.kube_objects import resources
 from flows.agent.enrich.kube_source import KubernetesSource
-from flows.agent.enrich.kube_watch import ApiError, ResourceState, lines
-from flows.agent.enrich.kubernetes import ClientTransport, ConfigurationError, connect
+from flows.agent.enrich.kubernetes import connect
+from flows.kube import backoff
+from flows.kube import watch as kube_watch
+from flows.kube.client import ApiClient
+from flows.kube.errors import ApiError, ConfigurationError
+from flows.kube.resource import Changes, Relisted
+from flows.kube.watch import ResourceState, lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PODS = "/api/v1/pods"
-POD_RESOURCE = tuple(one for one in RESOURCES if one.name == "pods")
+RESOURCES = resources("node-0")
 EXPIRED = body("watch-expired-410")
 
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kube_watch, "BACKOFF_SECONDS", (0.01, 0.05))
+    monkeypatch.setattr(backoff, "SECONDS", (0.01, 0.05))
 
 
 @pytest.fixture
@@ -72,26 +76,13 @@ def follow(api: ApiServer, tmp_path: Path) -> Iterator[Callable[[], Followed]]:
     made: list[Followed] = []
 
     def make() -> Followed:
-        transport = ClientTransport(api.kubeconfig(tmp_path))
-        made.append(Followed(KubernetesSource(transport, "node-0", POD_RESOURCE)))
+        transport = ApiClient(api.kubeconfig(tmp_path))
+        made.append(Followed(KubernetesSource(transport, "node-0", ("pods",))))
         return made[-1]
 
     yield make
     for one in made:
         one.source.stop()
-
-
-def eventually(condition: Callable[[], Any]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        time.sleep(0.01)
-    pytest.fail("it did not come about within 10 s")
-
-
-def page(version: str, *names: str, token: str = "") -> dict[str, Any]:
-    items = [{"metadata": {"name": name, "namespace": "n", "uid": f"uid-{name}"}} for name in names]
-    return {"metadata": {"resourceVersion": version, "continue": token}, "items": items}
 
 
 def test_recorded_pages_and_watch_are_followed(api: ApiServer, follow: Callable[[], Followed]) -> None:
@@ -101,9 +92,9 @@ def test_recorded_pages_and_watch_are_followed(api: ApiServer, follow: Callable[
     followed = follow()
     eventually(lambda: "app-1-1" in followed.names())
     assert "app-0-9" in followed.names()
-    assert [query.get("limit") for query in api.queries(PODS, watch=False)] == ["500"] * 3
-    assert [bool(query.get("continue")) for query in api.queries(PODS, watch=False)] == [False, True, True]
-    watch = api.queries(PODS, watch=True)[0]
+    assert [query.get("limit") for query in api.queries(PODS, LIST)] == ["500"] * 3
+    assert [bool(query.get("continue")) for query in api.queries(PODS, LIST)] == [False, True, True]
+    watch = api.queries(PODS, WATCH)[0]
     assert (watch["allowWatchBookmarks"], watch["resourceVersion"]) == ("true", "315")
     assert followed.source.status().in_sync
 
@@ -113,9 +104,9 @@ def test_a_watch_resumes_from_the_last_bookmark(api: ApiServer, follow: Callable
     api.on_watch(PODS, b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"77"}}}\n')
     api.on_watch(PODS, None)
     follow()
-    eventually(lambda: len(api.queries(PODS, watch=True)) == 2)
-    assert [query["resourceVersion"] for query in api.queries(PODS, watch=True)] == ["5", "77"]
-    assert len(api.queries(PODS, watch=False)) == 1
+    eventually(lambda: len(api.queries(PODS, WATCH)) == 2)
+    assert [query["resourceVersion"] for query in api.queries(PODS, WATCH)] == ["5", "77"]
+    assert len(api.queries(PODS, LIST)) == 1
 
 
 @pytest.mark.parametrize(("status", "piece"), [(200, EXPIRED), (410, body("list-expired-410"))])
@@ -127,7 +118,7 @@ def test_gone_as_event_or_status_lists_again_and_removes_what_vanished(
     api.on_watch(PODS, None)
     followed = follow()
     eventually(lambda: followed.names() == ["b", "c"])
-    eventually(lambda: api.queries(PODS, watch=True)[-1]["resourceVersion"] == "9")
+    eventually(lambda: api.queries(PODS, WATCH)[-1]["resourceVersion"] == "9")
 
 
 def test_an_expired_page_token_starts_the_list_again(api: ApiServer, follow: Callable[[], Followed]) -> None:
@@ -136,7 +127,7 @@ def test_an_expired_page_token_starts_the_list_again(api: ApiServer, follow: Cal
     api.on_list(PODS, page("9", "b"))
     followed = follow()
     eventually(lambda: followed.names() == ["b"])
-    assert [query.get("continue") for query in api.queries(PODS, watch=False)] == [None, "t1", None]
+    assert [query.get("continue") for query in api.queries(PODS, LIST)] == [None, "t1", None]
 
 
 def test_a_watch_that_always_ends_at_once_lists_again(api: ApiServer, follow: Callable[[], Followed]) -> None:
@@ -153,7 +144,7 @@ def test_other_errors_in_a_watch_are_shown_and_it_goes_on(api: ApiServer, follow
     api.on_watch(PODS, body("watchlist-refused-by-old-etcd"))
     api.on_watch(PODS, b'{"type":"DELETED","object":{"metadata":{"uid":"uid-a","resourceVersion":"6"}}}\n', None)
     followed = follow()
-    eventually(lambda: api.queries(PODS, watch=True) and followed.names() == [])
+    eventually(lambda: api.queries(PODS, WATCH) and followed.names() == [])
     eventually(lambda: followed.source.status().in_sync)
 
 
@@ -240,7 +231,7 @@ def test_server_is_checked_against_the_kubeconfigs_authority(tmp_path: Path, tru
         "certificate-authority": str(authority),
     }
     (tmp_path / "config").write_text(yaml.safe_dump(config), "ascii")
-    followed = Followed(KubernetesSource(ClientTransport(str(tmp_path / "config")), "node-0", POD_RESOURCE))
+    followed = Followed(KubernetesSource(ApiClient(str(tmp_path / "config")), "node-0", ("pods",)))
     try:
         if trusted:
             eventually(lambda: followed.names() == ["a"] and followed.source.status().in_sync)
@@ -289,7 +280,7 @@ def test_stop_ends_all_watches_and_threads(api: ApiServer, tmp_path: Path) -> No
 def test_the_urls_address_is_the_api_servers(api: ApiServer, tmp_path: Path, url: str, expected: bytes | None) -> None:
     config = Path(api.kubeconfig(tmp_path))
     config.write_text(config.read_text("ascii").replace(f"http://127.0.0.1:{api.port}", url), "ascii")
-    source = KubernetesSource(ClientTransport(str(config)), "node-0", resources=())
+    source = KubernetesSource(ApiClient(str(config)), "node-0", only=())
     followed = Followed(source)
     followed.names()
     owner = followed.known.owner(expected or packed("127.0.0.1"))
@@ -302,11 +293,11 @@ def test_only_metadata_is_asked_for_where_that_is_enough(api: ApiServer, tmp_pat
     source.start(lambda _: None)
     eventually(lambda: source.status().in_sync)
     source.stop()
-    accepts = {(path, "watch" in query): headers["Accept"] for path, query, headers in api.asked}
-    assert "as=PartialObjectMetadataList" in accepts["/apis/apps/v1/replicasets", False]
-    assert "as=PartialObjectMetadata;" in accepts["/apis/batch/v1/jobs", True]
-    assert accepts[PODS, False] == "application/json"
-    slices = api.queries("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", watch=False)
+    accepts = {(path, kind_of(query)): headers["Accept"] for path, query, headers in api.asked}
+    assert "as=PartialObjectMetadataList" in accepts["/apis/apps/v1/replicasets", LIST]
+    assert "as=PartialObjectMetadata;" in accepts["/apis/batch/v1/jobs", WATCH]
+    assert accepts[PODS, LIST] == "application/json"
+    slices = api.queries("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", LIST)
     assert slices[0]["labelSelector"] == "kubernetes.io/service-name=kubernetes"
 
 
@@ -342,3 +333,50 @@ def test_state_since_changes_only_when_in_sync_does() -> None:
     lost = state.since
     state.lost("y")
     assert (state.since, state.error) == (lost, "y")
+
+
+def test_pods_elsewhere_are_asked_for_only_while_they_have_an_address(api: ApiServer, tmp_path: Path) -> None:
+    source = connect("node-0", api.kubeconfig(tmp_path))
+    source.start(lambda _: None)
+    eventually(lambda: source.status().in_sync)
+    source.stop()
+    selectors = {query["fieldSelector"] for query in api.queries(PODS, WATCH)}
+    elsewhere = "spec.nodeName!=node-0,status.podIP!=,status.phase!=Succeeded,status.phase!=Failed"
+    assert selectors == {elsewhere, "spec.nodeName=node-0"}
+    assert {query["labelSelector"] for query in api.queries("/apis/apps/v1/replicasets", WATCH)} == {"!pod-template-hash"}
+
+
+def test_while_the_server_is_away_names_stay_and_then_every_watch_resumes(api: ApiServer, tmp_path: Path) -> None:
+    """Five minutes, accelerated: the longest back-off is reached many times over."""
+    api.on_list(PODS, page("5", "a"))
+    followed = Followed(connect("node-0", api.kubeconfig(tmp_path)))
+    eventually(lambda: followed.names() == ["a"] and followed.source.status().in_sync)
+    port = api.port
+    before = time.time()
+    api.stop()
+    eventually(lambda: len(followed.source.status().errors) == len(RESOURCES))
+    time.sleep(1)
+    away = followed.source.status()
+    assert (followed.names(), away.in_sync, before <= away.since <= before + 1) == (["a"], False, True)
+    again = ApiServer(port)
+    try:
+        eventually(lambda: followed.source.status().in_sync)
+        watched = [query for _, query, _ in again.asked]
+        assert len(watched) == len(RESOURCES)
+        assert all("watch" in query and query["resourceVersion"] in ("1", "5") for query in watched)
+        assert not any("sendInitialEvents" in query for query in watched)
+        assert followed.names() == ["a"]
+    finally:
+        followed.source.stop()
+        again.stop()
+
+
+@pytest.mark.parametrize(("nodes", "pods", "seconds"), [(3, 12, 0.001), (1000, 10_000, 60.0), (1000, 1000, 5.0)])
+def test_a_new_list_of_everything_is_shared_out_by_the_size_of_the_cluster(
+    api: ApiServer, tmp_path: Path, nodes: int, pods: int, seconds: float
+) -> None:
+    source = connect("node-0", api.kubeconfig(tmp_path))
+    source._reflectors["nodes"].count = nodes
+    assert source._spread(pods) <= seconds
+    assert source._spread(pods) >= seconds * 0.1
+    source.stop()

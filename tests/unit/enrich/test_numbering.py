@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from flows.agent.enrich.entities import PodEntity
+from flows.agent.enrich.names import Names
 from flows.agent.enrich.numbering import BY_ADDRESS, Numbering
 
 NONE = np.zeros(0, np.uint32)
@@ -45,3 +46,13 @@ def test_what_is_kept_is_not_freed() -> None:
     numbering.number(PodEntity("a"))
     for _ in range(3):
         assert numbering.retain(NONE, lambda number, entity: entity == PodEntity("a")) == []
+
+
+def test_a_number_that_is_given_again_is_a_new_generation() -> None:
+    names = Names("node-1", "default")
+    number, before = names.number(PodEntity("a")), names.generation
+    for _ in range(2):
+        names.free(NONE, ())
+    assert names.generation == before
+    assert names.number(PodEntity("b")) == number
+    assert names.generation == before + 1

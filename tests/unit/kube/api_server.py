@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import defaultdict
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -13,19 +14,33 @@ import yaml
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 
-class ApiServer:
-    """Serves, per path, a list of answers: lists and watches each have a queue whose last answer stays.
+LIST, WATCH, STREAM = "list", "watch", "stream"
+REFUSED = b'{"code":422,"message":"sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"}'
 
-    An answer is (status, pieces): pieces are sent chunked, one by one; None among them holds the connection
-    open until stop().
+
+@dataclass(frozen=True)
+class Answer:
+    """pieces are sent chunked, one by one; None among them holds the connection open until stop()."""
+
+    pieces: tuple[bytes | None, ...]
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class ApiServer:
+    """Serves, per path, a queue of answers each to lists, watches and streamed lists; the last answer of each stays.
+
+    Without an answer: an empty list, a silent watch, and the refusal of a server that does not stream lists.
     """
 
     def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.asked: list[tuple[str, dict[str, str], dict[str, str]]] = []
-        self.answers: dict[tuple[str, bool], list[tuple[int, list[bytes | None]]]] = defaultdict(list)
+        self.answers: dict[tuple[str, str], list[Answer]] = defaultdict(list)
+        self.admits: Callable[[Mapping[str, str]], bool] = lambda _: True
         self.stopping = threading.Event()
         handler = type("Handler", (_Handler,), {"api": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", port), handler)
@@ -40,17 +55,21 @@ class ApiServer:
         """The TCP port."""
         return int(self.server.server_address[1])
 
-    def on_list(self, path: str, *bodies: Any, status: int = 200) -> None:
+    def on_list(self, path: str, *bodies: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
         """Answer lists of path with these bodies, in order; dicts are sent as JSON."""
-        self.answers[path, False] += [(status, [_bytes(body)]) for body in bodies]
+        self.answers[path, LIST] += [Answer((_bytes(body),), status, tuple((headers or {}).items())) for body in bodies]
 
-    def on_watch(self, path: str, *pieces: bytes | None, status: int = 200) -> None:
+    def on_watch(self, path: str, *pieces: bytes | None, status: int = 200, headers: dict[str, str] | None = None) -> None:
         """Answer one watch of path with these pieces."""
-        self.answers[path, True].append((status, list(pieces)))
+        self.answers[path, WATCH].append(Answer(pieces, status, tuple((headers or {}).items())))
 
-    def queries(self, path: str, watch: bool) -> list[dict[str, str]]:
-        """The queries that path was asked with."""
-        return [query for asked, query, _ in self.asked if asked == path and ("watch" in query) == watch]
+    def on_stream(self, path: str, *pieces: bytes | None, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        """Answer one streamed list of path with these pieces."""
+        self.answers[path, STREAM].append(Answer(pieces, status, tuple((headers or {}).items())))
+
+    def queries(self, path: str, kind: str) -> list[dict[str, str]]:
+        """The queries that path was asked with, of one kind."""
+        return [query for asked, query, _ in self.asked if asked == path and kind_of(query) == kind]
 
     def stop(self) -> None:
         """End the server and all connections it holds."""
@@ -79,15 +98,23 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
-        self.api.asked.append((url.path, query, dict(self.headers)))
-        queue = self.api.answers[url.path, "watch" in query]
-        empty = (200, [None]) if "watch" in query else (200, [_bytes({"metadata": {"resourceVersion": "1"}})])
-        status, pieces = (queue.pop(0) if len(queue) > 1 else queue[0]) if queue else empty
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Transfer-Encoding", "chunked")
+        self._answer(url.path, query, kind_of(query))
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(urlsplit(self.path).path, {}, LIST)
+
+    def _answer(self, path: str, query: dict[str, str], kind: str) -> None:
+        self.api.asked.append((path, query, dict(self.headers)))
+        queue = self.api.answers[path, kind]
+        answer = (queue.pop(0) if len(queue) > 1 else queue[0]) if queue else DEFAULTS[kind]
+        if not self.api.admits(self.headers):
+            answer = Answer((b'{"code":401,"message":"Unauthorized"}',), 401)
+        self.send_response(answer.status)
+        for name, value in (("Content-Type", "application/json"), ("Transfer-Encoding", "chunked"), *answer.headers):
+            self.send_header(name, value)
         self.end_headers()
-        for piece in pieces:
+        for piece in answer.pieces:
             if piece is None:
                 self.api.stopping.wait()
                 self.close_connection = True
@@ -102,3 +129,17 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _bytes(body: Any) -> bytes:
     return body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
+def kind_of(query: Mapping[str, str]) -> str:
+    """What a GET asks for."""
+    if "watch" not in query:
+        return LIST
+    return STREAM if "sendInitialEvents" in query else WATCH
+
+
+DEFAULTS = {
+    LIST: Answer((_bytes({"metadata": {"resourceVersion": "1"}}),)),
+    WATCH: Answer((None,)),
+    STREAM: Answer((REFUSED,), 422),
+}

@@ -1,4 +1,4 @@
-"""An observer over a store that was filled by hand, and the service on a real socket."""
+"""An observer over a store that was filled by hand, and its services on a real socket."""
 
 from __future__ import annotations
 
@@ -11,34 +11,18 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
 
-import numpy as np
-from samples import WALL, Names, record
+from agent_streams import Filler, an_observer
+from samples import Names
 
-from flows.agent.observer.query import Node, Observer
-from flows.agent.observer.service import serve
+from flows.agent.observer.peers import Addressing
+from flows.agent.observer.server import serve
 from flows.agent.store.store import FlowStore
-from flows.proto import observer_pb2_grpc
+from flows.proto import flows_pb2_grpc, observer_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-
-class Filler:
-    """Puts flows into a store."""
-
-    def __init__(self, store: FlowStore) -> None:
-        self.store = store
-
-    def __call__(self, *flows: tuple[np.ndarray, int, int]) -> None:
-        """Store one batch of (record, local endpoint number, remote endpoint number)."""
-        records = np.concatenate([flow[0] for flow in flows])
-        local, remote = (np.array([flow[side] for flow in flows], np.uint32) for side in (1, 2))
-        self.store.append(records, local, remote, WALL)
-
-    def count(self, number: int, first: int = 0) -> None:
-        """Store so many flows, a second apart, with ports from 40000 + first on."""
-        for index in range(first, first + number):
-            self((record(time_ns=index * 10**9, local_port=40_000 + index), 1, 3))
+    from flows.agent.observer.observer import Observer
 
 
 @pytest.fixture
@@ -52,15 +36,29 @@ def fill(store: FlowStore) -> Filler:
 
 
 @pytest.fixture
-def observer(store: FlowStore) -> Observer:
-    names: object = Names()
-    return Observer(store, names, Node("demo/node-1", ("zone=a",)), "0.1.0")  # type: ignore[arg-type]
+def names() -> Names:
+    return Names()
 
 
 @pytest.fixture
-async def stub(observer: Observer, tmp_path: Path) -> AsyncIterator[observer_pb2_grpc.ObserverStub]:
+def observer(store: FlowStore, names: Names) -> Observer:
+    return an_observer(store, names)
+
+
+@pytest.fixture
+async def channel(observer: Observer, names: Names, tmp_path: Path) -> AsyncIterator[grpc.aio.Channel]:
     address = f"unix://{tmp_path}/flows.sock"
-    server = await serve(observer, "0.1.0", [address], None)
-    async with grpc.aio.insecure_channel(address) as channel:
-        yield observer_pb2_grpc.ObserverStub(channel)
+    server = await serve(observer, Addressing("node-1", "demo", (address,)), names.nodes)
+    async with grpc.aio.insecure_channel(address) as opened:
+        yield opened
     await server.stop(None)
+
+
+@pytest.fixture
+def stub(channel: grpc.aio.Channel) -> observer_pb2_grpc.ObserverStub:
+    return observer_pb2_grpc.ObserverStub(channel)
+
+
+@pytest.fixture
+def flows(channel: grpc.aio.Channel) -> flows_pb2_grpc.FlowsStub:
+    return flows_pb2_grpc.FlowsStub(channel)

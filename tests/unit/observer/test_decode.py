@@ -7,21 +7,23 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from samples import CLIENT_NUMBER, CLUSTER_IP_NUMBER, SERVER_NUMBER, WORLD_NUMBER, record
 
-from flows.agent.observer.query import Observer, parse_request
+from flows.agent.observer.query import parse_request
 from flows.agent.probe.record import TABLE_ID, Event, Initiator
+from flows.flow.batch import compose
 from flows.proto import extension_pb2, flow_pb2, observer_pb2
 
 if TYPE_CHECKING:
-    from conftest import Filler
-    from google.protobuf.message import Message
+    from agent_streams import Filler
+
+    from flows.agent.observer.observer import Observer
 
 UDP, ICMP, ICMPV6, SCTP = 17, 1, 58, 132
 
 
 def shown(observer: Observer, **request: Any) -> list[flow_pb2.Flow]:
     parsed = parse_request(observer_pb2.GetFlowsRequest(**request))
-    selected, _ = observer.history(parsed)
-    return [response.flow for response in observer.responses(selected, parsed)]
+    batch = observer.batch(observer.past(parsed), observer.ends)
+    return [flow_pb2.Flow.FromString(raw) for raw in compose(batch, observer.ends.table)]
 
 
 def extension(flow: flow_pb2.Flow) -> extension_pb2.FlowExtension:
@@ -135,14 +137,3 @@ def test_the_message_is_what_hubble_clients_expect(observer: Observer, fill: Fil
     assert (flow.Type, flow.event_type.type, flow.event_type.sub_type) == (flow_pb2.L3_L4, 4, 5)
     assert (flow.node_name, list(flow.node_labels), flow.emitter.name) == ("demo/node-1", ["zone=a"], "flows")
     assert (flow.source.workloads[0].kind, flow.source.workloads[0].name) == ("Deployment", "svc-a")
-
-
-def fields(message: Message) -> set[str]:
-    return {descriptor.name for descriptor, _ in message.ListFields()}
-
-
-def test_a_mask_leaves_only_its_fields(observer: Observer, fill: Filler) -> None:
-    fill((record(), CLIENT_NUMBER, SERVER_NUMBER))
-    flow = shown(observer, field_mask={"paths": ["verdict", "source.pod_name"]})[0]
-    assert fields(flow) == {"verdict", "source"}
-    assert fields(flow.source) == {"pod_name"}

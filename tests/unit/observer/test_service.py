@@ -9,17 +9,20 @@ import grpc
 import pytest
 from samples import WALL, record
 
+from flows.agent.observer.coverage import source_of
+from flows.agent.observer.peers import Addressing
 from flows.agent.observer.query import parse_request
-from flows.agent.observer.service import serve
+from flows.agent.observer.server import serve
 from flows.proto import flow_pb2, observer_pb2, observer_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Filler
+    from agent_streams import Filler
+    from google.protobuf.message import Message
 
-    from flows.agent.observer.query import Observer
+    from flows.agent.observer.observer import Observer
     from flows.proto.observer_pb2_grpc import ObserverStub
 
 
@@ -135,11 +138,14 @@ async def test_followers_get_only_what_matches(stub: ObserverStub, fill: Filler)
 
 async def test_a_follower_that_is_overtaken_is_told_how_many_it_missed(observer: Observer, fill: Filler) -> None:
     parsed = parse_request(observer_pb2.GetFlowsRequest(follow=True))
-    _, cursor = observer.history(parsed)
+    cursor = observer.past(parsed).end
     fill.count(20)
-    selected, _, overwritten = observer.news(parsed, cursor)
-    assert (len(selected.rows), overwritten) == (16, 4)
-    assert observer.overwritten(4, 0).lost_events.source == flow_pb2.HUBBLE_RING_BUFFER
+    selected = observer.news(parsed, cursor, WALL)
+    assert len(selected) == 16
+    assert [(loss.reason, loss.count, loss.first_ns, loss.last_ns) for loss in selected.losses] == [
+        ("overwritten", 4, WALL, WALL + 4 * 10**9)
+    ]
+    assert source_of(selected.losses[0]) == flow_pb2.HUBBLE_RING_BUFFER
 
 
 async def test_losses_are_told_whatever_the_filter(stub: ObserverStub, fill: Filler) -> None:
@@ -157,10 +163,24 @@ async def test_a_request_first_has_the_kernels_flows_stored(observer: Observer, 
         done()
 
     address = f"unix://{tmp_path}/fresh.sock"
-    server = await serve(observer, "0.1.0", [address], None, freshen)
+    server = await serve(observer, Addressing("node-1", "demo", (address,)), dict, freshen=freshen)
     async with grpc.aio.insecure_channel(address) as channel:
         assert await ports(observer_pb2_grpc.ObserverStub(channel)) == [5]
     await server.stop(None)
+
+
+def fields(message: Message) -> set[str]:
+    return {descriptor.name for descriptor, _ in message.ListFields()}
+
+
+async def test_a_mask_leaves_only_its_fields(stub: ObserverStub, fill: Filler) -> None:
+    fill((record(), 1, 2))
+    request = observer_pb2.GetFlowsRequest(field_mask={"paths": ["verdict", "source.pod_name"]})
+    [response] = [response async for response in stub.GetFlows(request)]
+    flow = response.flow
+    assert (response.node_name, response.HasField("time")) == ("", False)
+    assert fields(flow) == {"verdict", "source"}
+    assert fields(flow.source) == {"pod_name"}
 
 
 async def test_status_counts_flows(stub: ObserverStub, fill: Filler) -> None:

@@ -57,6 +57,22 @@ class Names:
     generation = 0
     number_limit = len(ENDPOINTS)
 
+    def __init__(self) -> None:
+        """No node is known yet."""
+        self.known_nodes: dict[str, Any] = {}
+
     def endpoint(self, number: int) -> Endpoint:
         """By number; what was freed is empty."""
         return ENDPOINTS[number]
+
+    def source_status(self) -> Any:
+        """There is no Kubernetes API."""
+        return None
+
+    def node_labels(self) -> tuple[str, ...]:
+        """Of this node."""
+        return ("zone=a",)
+
+    def nodes(self) -> dict[str, Any]:
+        """Those that a test puts in."""
+        return self.known_nodes

@@ -12,7 +12,7 @@ from samples import T0, WALL, packed, record
 
 from flows.agent.store.columns import BYTES_PER_FLOW
 from flows.agent.store.process_names import MAX_NAMES, ProcessNames
-from flows.agent.store.store import FlowStore, Renaming
+from flows.agent.store.store import MAX_LOSSES, FlowStore, Renaming
 
 
 def filled(capacity: int, batches: list[int]) -> FlowStore:
@@ -64,20 +64,22 @@ def test_a_flow_takes_at_most_128_bytes() -> None:
     assert BYTES_PER_FLOW <= 128
 
 
-def test_subscribers_are_told_of_each_batch_until_they_leave() -> None:
-    store, told = FlowStore(4), []
-    leave = store.subscribe(lambda: told.append(store.written))
-    ends = np.zeros(1, np.uint32)
-    store.append(record(), ends, ends, WALL)
-    leave()
-    store.append(record(), ends, ends, WALL)
-    assert told == [1]
-
-
 def test_losses_keep_their_place() -> None:
     store = filled(4, [2])
     store.lose("ring full", 7, 1, 2)
     assert [(loss.position, loss.reason, loss.count) for loss in store.losses] == [(2, "ring full", 7)]
+
+
+def test_old_losses_are_added_up_by_reason() -> None:
+    store = FlowStore(4)
+    for second in range(MAX_LOSSES + 2):
+        store.lose("ring full" if second % 2 else "table full", 1, second, second + 1)
+    assert len(store.losses) == MAX_LOSSES
+    assert sum(loss.count for loss in store.losses) == MAX_LOSSES + 2
+    first, second, *_ = store.losses
+    assert [(one.reason, one.count, one.first_ns, one.last_ns) for one in (first, second)] == [
+        ("table full", 2, 0, 3), ("ring full", 2, 1, 4)
+    ]  # fmt: skip
 
 
 def test_late_names_reach_flows_since_then_that_had_a_weak_name() -> None:
