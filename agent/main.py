@@ -138,11 +138,12 @@ async def run(options: AgentOptions) -> None:
         tasks = [asyncio.create_task(work) for work in background]
         log.info("watching %s as node %s, serving on %s", subtree.path, name, ", ".join(options.listen))
         await until_signal()
+        await asyncio.to_thread(reader.stop)  # first, so that followers get all that was read; the rest stays in a kept ring
+        observer.ended.set()
         await server.stop(GRACE_SECONDS)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.to_thread(reader.stop)
         enricher.close()
 
 

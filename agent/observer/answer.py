@@ -85,10 +85,12 @@ class Answer:
                 yield part
 
     async def _news(self) -> AsyncIterator[Part]:
-        until = self.request.selection.until
-        while until is None or self._watermark_ns <= until:
+        until, over = self.request.selection.until, False
+        while not over and (until is None or self._watermark_ns <= until):
             await self._tick()
-            await self._advance()
+            over = self.observer.ended.is_set()
+            if not over:
+                await self._advance()
             end = self.observer.store.written
             while True:
                 selected = self.observer.news(self.request, self._reach.received, self._watermark_ns)
@@ -99,9 +101,14 @@ class Answer:
         yield Part(self.observer.nothing(self._reach.received), [], self._reach, self._watermark_ns, coverage=self._coverage())
 
     async def _tick(self) -> None:
-        """Sleep until the next multiple of the delay: followers with the same one have the store catch up at the same time."""
+        """Sleep until the next multiple of the delay: followers with the same one have the store catch up at the same time.
+
+        Or until no more flows come: the agent ends, and what its store has is still to be sent.
+        """
         delay = self.request.delay_ns / SECOND
-        await asyncio.sleep(delay - asyncio.get_running_loop().time() % delay)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay - asyncio.get_running_loop().time() % delay):
+                await self.observer.ended.wait()
 
     async def _advance(self) -> None:
         self._watermark_ns = max(self._watermark_ns, await self.fresh(), self.observer.watch.began_ns)

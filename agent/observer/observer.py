@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,11 @@ class Observer:
         watch: Watch,
         instance: int,
     ) -> None:
-        """node: `cluster/node`. version: of the agent, as emitter of its flows. watch: since when it has every event."""
+        """node: `cluster/node`. version: of the agent, as emitter of its flows. watch: since when it has every event.
+
+        ended: set once nothing more will be stored; followers then get the rest.
+        """
+        self.ended = asyncio.Event()
         self.store, self.node, self.version, self.watch, self.instance = store, node, version, watch, instance
         self._enricher = enricher
         self.ends = self.new_ends()

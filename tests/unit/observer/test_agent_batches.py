@@ -221,3 +221,20 @@ async def test_health_and_reflection_know_all_services(channel: grpc.aio.Channel
     listed = [one async for one in ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))]
     served = {service.name for service in listed[0].list_services_response.service}
     assert served >= {"observer.Observer", "flows.v1.Flows", "peer.Peer"}
+
+
+async def test_a_follower_gets_the_rest_and_its_coverage_when_the_agent_ends(
+    flows: FlowsStub, fill: Filler, observer: Observer
+) -> None:
+    request = flows_pb2.FlowsRequest(query=observer_pb2.GetFlowsRequest(follow=True))
+    request.max_delay.seconds = 5
+    stream = aiter(flows.GetFlows(request))
+    assert (await anext(stream)).past
+    fill.count(3)
+    began = time.monotonic()
+    observer.ended.set()
+    rest = [batch async for batch in stream]
+    assert sum(len(batch.flows) for batch in rest) == 3
+    assert rest[-1].positions[0].received == observer.store.written
+    assert rest[-1].coverage.nodes[0].node == observer.node
+    assert time.monotonic() - began < 5
