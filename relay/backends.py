@@ -1,0 +1,67 @@
+"""Backends: who answered for a Service, told by the acceptor's view, as bytes to append to the caller's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flows.flow.ends import field
+from flows.proto.extension_pb2 import Backend
+from flows.proto.flow_pb2 import Flow
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flows.flow.ends import EndTable
+
+_BACKEND, _SUMMARY = 14, 100_000  # fields of flows.v1.Connection and of flow.Flow
+_WITH_PORTS = ("TCP", "UDP", "SCTP")
+# A relay meets as many backends as there are pods behind Services, times their ports.
+_REMEMBERED = 65_536
+
+Told = tuple[bytes, str]
+
+
+class Backends:
+    """Backends by what tells of them; each is made once."""
+
+    def __init__(self, ends: EndTable, nodes: Sequence[str]) -> None:
+        """The tables that numbers are of."""
+        self._ends, self._nodes = ends, nodes
+        self._told: dict[tuple[str, int, int, int], Told] = {}
+
+    def of(self, flow: bytes, end: int, node: int) -> Told:
+        """What an acceptor's view says: its flow without ends, the number of its own end and of its node.
+
+        Returns bytes to append to a Connection, and `namespace/pod:port` for people, or the address if no pod is known.
+        Raises google.protobuf.message.DecodeError.
+        """
+        message = Flow.FromString(flow)
+        key = message.IP.destination, _port(message), end, node
+        if key not in self._told:
+            if len(self._told) >= _REMEMBERED:
+                self._told.clear()
+            self._told[key] = self._tell(*key)
+        return self._told[key]
+
+    def _tell(self, address: str, port: int, end: int, node: int) -> Told:
+        endpoint = self._ends[end].end.endpoint
+        backend = Backend(address=address, port=port, endpoint=endpoint, node=self._nodes[node])
+        if endpoint.pod_name:
+            name = f"{endpoint.namespace}/{endpoint.pod_name}"
+        else:
+            name = f"[{address}]" if ":" in address else address
+        return field(_BACKEND, backend.SerializeToString()), f"{name}:{port}" if port else name
+
+
+def _port(flow: Flow) -> int:
+    protocol = flow.l4.WhichOneof("protocol")
+    return int(getattr(flow.l4, protocol).destination_port) if protocol in _WITH_PORTS else 0
+
+
+def summarized(flow: bytes, backend: str) -> bytes:
+    """A flow whose Summary names the backend, too; as it was if it has no Summary (the field mask left it out).
+
+    Appended: of a field that comes twice, protobuf takes the last. Raises google.protobuf.message.DecodeError.
+    """
+    summary = Flow.FromString(flow).Summary
+    return flow + field(_SUMMARY, f"{summary}; backend {backend}".encode()) if summary and backend else flow
