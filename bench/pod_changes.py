@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 RATE: Final = 100
 WINDOWS: Final = 3
 SECONDS: Final = 8.0
+SETTLE_SECONDS: Final = 4.0  # what listing costs is not what watching costs
 
 
 class ChangeError(Exception):
@@ -30,6 +31,7 @@ def measure() -> Iterator[Measured]:
     """Some windows with changes and one without, in one run."""
     with kubernetes_api(tls=True) as api, two_pods() as pods, agent(pods, api.kubeconfig) as running:
         wait_for_lists(api)
+        time.sleep(SETTLE_SECONDS)
         quiet, _ = _window(running, api)
         api.change(RATE)
         windows = [_window(running, api) for _ in range(WINDOWS)]

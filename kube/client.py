@@ -135,9 +135,7 @@ class ApiClient:
             with suppress(Exception):
                 response.shutdown()
 
-    def _request(
-        self, verb: str, target: str, headers: dict[str, str], body: object, silence: float
-    ) -> urllib3.BaseHTTPResponse:
+    def _request(self, verb: str, target: str, headers: dict[str, str], body: object, silence: float) -> urllib3.BaseHTTPResponse:
         request = f"{verb} {target.partition('?')[0]}"
         if self._closing.is_set():
             raise ApiError(0, f"{request}: the client was closed")

@@ -23,7 +23,7 @@ def error_of(code: int, body: bytes, request: str, retry_after: float | None = N
     status = decode_status(body)
     message = status.message or f"HTTP status {code}"
     verb = request.partition(" ")[0]
-    right = "create" if verb == "POST" else "get, list and watch"
+    right = "create" if verb == "POST" else "list and watch"
     cure = {
         401: "; the token is refused: check the ServiceAccount or the kubeconfig's user",
         403: f"; grant {right} on it to this ServiceAccount (the chart's ClusterRole does)",

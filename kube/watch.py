@@ -15,6 +15,7 @@ import msgspec
 
 from flows.kube.backoff import Backoff
 from flows.kube.errors import ApiError
+from flows.kube.lines import gathered, lines
 from flows.kube.listing import ListReader
 from flows.kube.resource import Changes, Codec, Event, Keyed, Relisted, Resource
 
@@ -35,10 +36,6 @@ ABSENT_SECONDS: Final = 300.0  # until a resource that the server does not serve
 # A watch that was good for this long was a good one; those that fail do so at once, or at the connect timeout.
 LASTED_SECONDS: Final = 6.0
 FRUITLESS: Final = 3  # attempts from one version before it is given up
-# Waking up costs ten times what decoding a change does. The first one after silence is not kept waiting.
-GATHER_SECONDS: Final = 0.1
-WAITED_SECONDS: Final = 0.001
-LINE_LIMIT: Final = 8 << 20  # etcd holds objects of up to 1.5 MB; more than this without a newline is no watch
 GONE: Final = 410
 TIMEOUT: Final = 504  # also for a version that the server has not reached: `Too large resource version`
 NOT_SERVED: Final = 404
@@ -83,31 +80,6 @@ class ResourceState:
         if self.in_sync:
             self.in_sync, self.since = False, time.time()
         self.error = error
-
-
-def lines(pieces: Iterator[bytes]) -> Iterator[list[bytes]]:
-    """Cut a body into batches of whole lines, one batch per piece that ends any. Raises ApiError beyond
-    LINE_LIMIT.
-    """
-    rest = b""
-    for piece in pieces:
-        *whole, rest = (rest + piece).split(b"\n")
-        if len(rest) > LINE_LIMIT:
-            raise ApiError(0, f"watch: more than {LINE_LIMIT} bytes without a newline")
-        if batch := [line for line in whole if line.strip()]:
-            yield batch
-
-
-def gathered(pieces: Iterator[bytes], stopping: threading.Event) -> Iterator[bytes]:
-    """Pause after a piece that had to be waited for: changes come in swarms, and what comes meanwhile costs no waking up."""
-    while not stopping.is_set():
-        began = time.monotonic()
-        piece = next(pieces, None)
-        if piece is None:
-            return
-        yield piece
-        if time.monotonic() - began > WAITED_SECONDS:
-            stopping.wait(GATHER_SECONDS)
 
 
 class Reflector(Generic[R]):
@@ -260,7 +232,7 @@ class Reflector(Generic[R]):
             )
             if self._initial is None:
                 self.state.synced()
-            for batch in lines(gathered(pieces, self._stopping)):
+            for batch in lines(gathered(pieces, self._linger)):
                 self._take([self._codec.event(line) for line in batch])
                 took = True
         except ApiError as error:
@@ -273,6 +245,10 @@ class Reflector(Generic[R]):
         if self._initial is not None:  # all events and no end of the first ones: a server that ignores the parameter
             raise Refused
         return took or lasted
+
+    def _linger(self, seconds: float) -> None:
+        if self._initial is None:  # a list is wanted as fast as it comes
+            self._stopping.wait(seconds)
 
     def _sort_out(self, error: ApiError) -> None:
         if error.code == GONE:

@@ -28,11 +28,9 @@ from flows.agent.enrich.kube_objects import resources
 from flows.agent.enrich.kube_source import KubernetesSource
 from flows.agent.enrich.kubernetes import connect
 from flows.kube import backoff
-from flows.kube import watch as kube_watch
 from flows.kube.client import ApiClient
-from flows.kube.errors import ApiError, ConfigurationError
+from flows.kube.errors import ConfigurationError
 from flows.kube.resource import Changes, Relisted
-from flows.kube.watch import ResourceState, lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -151,7 +149,7 @@ def test_other_errors_in_a_watch_are_shown_and_it_goes_on(api: ApiServer, follow
 @pytest.mark.parametrize(
     ("status", "answer", "says"),
     [
-        (403, body("forbidden-403"), "grant get, list and watch"),
+        (403, body("forbidden-403"), "grant list and watch"),
         (500, b"<html>oops</html>", "HTTP status 500"),
         (200, b"not json", "not what the API sends"),
     ],
@@ -312,27 +310,6 @@ def test_no_configuration_at_all_says_what_to_do(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(ConfigurationError, match=r"service account.*name a kubeconfig"):
         connect("node-0")
-
-
-def test_lines_are_cut_wherever_pieces_end() -> None:
-    assert list(lines(iter([b"a", b"b\nc", b"\n\nd\n", b"rest"]))) == [[b"ab"], [b"c", b"d"]]
-
-
-def test_a_line_without_end_is_an_error() -> None:
-    with pytest.raises(ApiError, match="without a newline"):
-        list(lines(iter([b"x" * (kube_watch.LINE_LIMIT + 1)])))
-
-
-def test_state_since_changes_only_when_in_sync_does() -> None:
-    state = ResourceState()
-    state.synced()
-    since = state.since
-    state.synced()
-    assert (state.since, state.error) == (since, "")
-    state.lost("x")
-    lost = state.since
-    state.lost("y")
-    assert (state.since, state.error) == (lost, "y")
 
 
 def test_pods_elsewhere_are_asked_for_only_while_they_have_an_address(api: ApiServer, tmp_path: Path) -> None:

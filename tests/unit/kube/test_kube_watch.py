@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,9 +10,12 @@ from api_server import LIST, STREAM, WATCH, ApiServer
 from kube_samples import THINGS, Followed, bookmark, error, event, eventually, page
 
 from flows.kube import backoff, watch
+from flows.kube.errors import ApiError
+from flows.kube.lines import GATHER_SECONDS, LINE_LIMIT, gathered, lines
+from flows.kube.watch import ResourceState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     Follow = Callable[..., Followed]
@@ -245,3 +249,37 @@ def test_timeouts_of_watches_differ(api: ApiServer, follow: Follow) -> None:
     seconds = {int(one["timeoutSeconds"]) for one in api.queries(THINGS, WATCH)}
     assert len(seconds) > 5
     assert all(watch.WATCH_SECONDS[0] <= one <= watch.WATCH_SECONDS[1] for one in seconds)
+
+
+def test_lines_are_cut_wherever_pieces_end() -> None:
+    assert list(lines(iter([b"a", b"b\nc", b"\n\nd\n", b"rest"]))) == [[b"ab"], [b"c", b"d"]]
+
+
+def test_a_line_without_end_is_an_error() -> None:
+    with pytest.raises(ApiError, match="without a newline"):
+        list(lines(iter([b"x" * (LINE_LIMIT + 1)])))
+
+
+def test_state_since_changes_only_when_in_sync_does() -> None:
+    state = ResourceState()
+    state.synced()
+    since = state.since
+    state.synced()
+    assert (state.since, state.error) == (since, "")
+    state.lost("x")
+    lost = state.since
+    state.lost("y")
+    assert (state.since, state.error) == (lost, "y")
+
+
+def test_only_a_piece_that_was_waited_for_is_lingered_after() -> None:
+    lingered: list[float] = []
+
+    def arriving() -> Iterator[bytes]:
+        yield b"at once"
+        time.sleep(0.02)
+        yield b"waited for"
+        yield b"at once again"
+
+    assert list(gathered(arriving(), lingered.append)) == [b"at once", b"waited for", b"at once again"]
+    assert lingered == [GATHER_SECONDS]
