@@ -1,30 +1,35 @@
-"""The control plane: one process that is API server, controllers, kubelets, kube-proxy, DNS source and
-agents' parent.
+"""The control plane: one process that is storage and API, controllers, kubelets, kube-proxy, DNS source, and the
+parent of the agents and of the API's front.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import json
 import logging
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
-from flows.demo import layout, readiness
+from flows.demo import announcement, layout, readiness
 from flows.demo.api.kinds import BY_PLURAL
 from flows.demo.api.pki import Pki, write_kubeconfig
-from flows.demo.api.server import RunningServer, start_api
+from flows.demo.api.server import RunningServer, bind_unix, start_api
 from flows.demo.api.storage import Storage
+from flows.demo.client import in_order, parse_manifests
+from flows.demo.control import Control
 from flows.demo.controllers import run_controllers
-from flows.demo.node import cgroups, dns, netns, policy, proxy, services, wire
-from flows.demo.node.agent import NodeAgent
+from flows.demo.node import agent, cgroups, dns, netns, policy, proxy, services, wire
+from flows.demo.node.certificates import write_certificates
 from flows.demo.node.events import Recorder
 from flows.demo.node.kubelet import Kubelet
 from flows.demo.node.pod import NodeParts
 from flows.demo.node.podnet import AddressPool
 from flows.demo.node.podspec import MissingObjectError
+from flows.demo.node.unit import Program, Unit
 from flows.demo.reaction import Reaction
 
 if TYPE_CHECKING:
@@ -32,6 +37,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Json = dict[str, Any]
+AGENT_MANIFEST = layout.MANIFESTS / "00-agent.yaml"  # read here already: the agents' credentials are made from it
+API_URL = f"https://{layout.API_ADDRESS}:{layout.API_PORT}"
 log = logging.getLogger(__name__)
 
 
@@ -40,28 +47,34 @@ class ControlPlane:
 
     def __init__(self, *, agents: bool) -> None:
         self.storage = Storage((layout.SERVICE_NET, layout.SERVICE_NET6))
-        self.pki = Pki(layout.STATE / "pki")
+        self.pki = Pki(layout.PKI)
         self.root = cgroups.root()
         # Any change: `up` waits until the status is as new as the last object it applied.
         self.status = Reaction("status", self.storage, frozenset(BY_PLURAL) - {"events"}, self.write_status)
         self.kubelets = [Kubelet(self._parts(node), self.status.trigger) for node in layout.NODES]
-        self.agents = [NodeAgent(n, self.root / n.name, self.status.trigger) for n in layout.NODES] if agents else []
+        self.announcement = Reaction("agents", self.storage, frozenset(), self.announce)
+        self.agents = {n: Unit(agent.program(n, self.root / n.name), self.agent_changed) for n in layout.NODES if agents}
 
     def _parts(self, node: layout.NodeLayout) -> NodeParts:
         recorder = Recorder(self.storage, node.name)
         return NodeParts(node, self.storage, AddressPool(node), recorder, self.root / node.name, self.account_files)
 
     def lay_out(self) -> None:
-        """Make the network and the nodes' cgroups."""
+        """Make the network, the certificates and the nodes' cgroups."""
         wire.build(layout.NODES)
+        write_certificates()
+        layout.RELAY_SOCKET.symlink_to(layout.SOCKETS / layout.RELAY_SOCKET.name)
         for node in layout.NODES:
             (self.root / node.name).mkdir(parents=True, exist_ok=True)
 
     async def run(self) -> None:
         """Serve until cancelled; then the agents detach and the pods end. The rest is the sweep's."""
         api = await self.start_api()
+        self.front = Unit(self.front_program(), self.status.trigger, api.api.new_watch_cache)
+        units = {unit.program.name: unit for unit in (self.front, *self.agents.values())}
         try:
             async with asyncio.TaskGroup() as group:
+                group.create_task(Control(units, api.api).serve())
                 for part in self.parts():
                     group.create_task(part)
         finally:
@@ -74,24 +87,54 @@ class ControlPlane:
         selected = frozenset({"networkpolicies", "pods", "namespaces"})
         reactions = [
             self.status,
+            self.announcement,
             Reaction("kube-proxy", self.storage, names, self.load_proxy),
             Reaction("dns", self.storage, names | {"pods"}, self.write_dns),
             Reaction("network policy", self.storage, selected, self.load_policy),
         ]
-        runners: list[Kubelet | Reaction | NodeAgent] = [*self.kubelets, *reactions, *self.agents]
+        runners: list[Kubelet | Reaction | Unit] = [self.front, *self.kubelets, *reactions, *self.agents.values()]
         api = [(address, layout.API_PORT) for address in (layout.API_ADDRESS, layout.API_ADDRESS6)]
         control = run_controllers(self.storage, api_addresses=api, ca_pem=self.pki.ca_pem)
         return [control, *(runner.run() for runner in runners)]
 
     async def start_api(self) -> RunningServer:
-        """The API server, on the wire; its sockets belong to the wire's namespace, this process does not."""
-        sockets = [
-            netns.listening_socket(layout.WIRE_NETNS, address, layout.API_PORT)
-            for address in (layout.API_ADDRESS, layout.API_ADDRESS6)
-        ]
-        server = await start_api(self.storage, (), layout.API_PORT, self.pki, sockets=sockets)
-        write_kubeconfig(layout.KUBECONFIG, f"https://{layout.API_ADDRESS}:{layout.API_PORT}", self.pki)
+        """The API on a Unix socket, and who may use it; the front is what listens on the wire."""
+        names = (layout.API_ADDRESS, layout.API_ADDRESS6)
+        sockets = [bind_unix(layout.API_SOCKET)]
+        server = await start_api(self.storage, (), layout.API_PORT, self.pki, sockets=sockets, names=names, connect=self.connect)
+        for manifest in in_order(parse_manifests(AGENT_MANIFEST.read_text(), AGENT_MANIFEST.name)):
+            self.storage.create(manifest.kind.plural, manifest.body)
+        write_kubeconfig(layout.KUBECONFIG, API_URL, self.pki)
+        token = self.account_files(announcement.NAMESPACE, "flows-agent")["token"]
+        write_kubeconfig(layout.AGENT_KUBECONFIG, API_URL, self.pki, user="flows-agent", token=token)
         return server
+
+    def front_program(self) -> Program:
+        """The API's front as a unit."""
+        addresses = (layout.API_ADDRESS, layout.API_ADDRESS6)
+        command = [sys.executable, "-m", "flows.demo.api.front", os.fspath(layout.API_SOCKET), str(layout.API_PORT), *addresses]
+        return Program(
+            name=layout.API_UNIT,
+            netns=layout.WIRE_NETNS,
+            cgroup=self.root / "api-front",
+            argv=command,
+            address=(layout.API_ADDRESS, layout.API_PORT),
+            spec=layout.STATE / "api.json",
+            log=layout.LOGS / "api.log",
+        )
+
+    async def connect(self, pod: Json, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to localhost inside a pod's network, as container runtimes make it for port forwarding."""
+        workers = (kubelet.worker_of(pod["metadata"]["uid"]) for kubelet in self.kubelets)
+        worker = next((worker for worker in workers if worker), None)
+        if worker is None:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "the pod runs on no node")
+        return await asyncio.open_connection(sock=await netns.connect(worker.netns, "127.0.0.1", port))
+
+    def agent_changed(self) -> None:
+        """An agent came or went."""
+        self.status.trigger()
+        self.announcement.trigger()
 
     def account_files(self, namespace: str, account: str) -> dict[str, str]:
         """What a pod finds in /var/run/secrets/kubernetes.io/serviceaccount."""
@@ -102,6 +145,11 @@ class ControlPlane:
         return {"token": token, "ca.crt": self.pki.ca_pem.decode(), "namespace": namespace}
 
     # Reactions
+
+    async def announce(self) -> None:
+        """The agents, for those who look for them in the API."""
+        if self.agents:
+            announcement.announce(self.storage, list(self.agents.items()))
 
     async def load_proxy(self) -> None:
         """kube-proxy: the Services as nftables, the same on every node."""
@@ -142,8 +190,8 @@ class ControlPlane:
                 for n in layout.NODES
             ],
             "pods": [pod for kubelet in self.kubelets for pod in kubelet.describe()],
-            "agents": [agent.describe() for agent in self.agents],
-            "api": {"address": f"{layout.API_ADDRESS}:{layout.API_PORT}"},
+            "agents": [{"node": node.name, "socket": node.agent_socket, **unit.describe()} for node, unit in self.agents.items()],
+            "api": self.front.describe(),
             "kubeconfig": os.fspath(layout.KUBECONFIG),
         }
         replace_file(layout.STATUS, json.dumps(status))
@@ -160,8 +208,6 @@ async def serve(*, agents: bool) -> None:
     """Run the control plane until SIGTERM or SIGINT."""
     plane = ControlPlane(agents=agents)
     await asyncio.to_thread(plane.lay_out)
-    if agents:
-        replace_file(layout.AGENTS, json.dumps([node.agent_socket for node in layout.NODES]))
     work = asyncio.create_task(plane.run())
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, work.cancel)

@@ -18,15 +18,24 @@ PREFIX = f"{NAME}-"
 CLUSTER = "demo"
 DOMAIN = "cluster.local"
 
+MANIFESTS = Path(__file__).parent / "manifests"
+RELAY_MANIFEST = MANIFESTS / "50-relay.yaml"
+
 RUN = Path("/run/flows")
 STATE = RUN / "demo"
 KUBECONFIG = STATE / "kubeconfig"
-AGENTS = STATE / "agents.json"
+AGENT_KUBECONFIG = STATE / "agent.kubeconfig"
 STATUS = STATE / "status.json"
 PID_FILE = STATE / "daemon.json"
 DAEMON_LOG = STATE / "daemon.log"
 DNS_RECORDS = STATE / "dns"
 PODS = STATE / "pods"
+API_SOCKET = STATE / "api.sock"  # where the daemon answers what the API's front passes on
+CONTROL_SOCKET = STATE / "control.sock"  # `flows demo stop`, `start` and `api`: root's alone
+SOCKETS = STATE / "sockets"  # the relay's pod has this folder
+RELAY_SOCKET = STATE / "relay.sock"  # where the CLI looks; a link into SOCKETS
+PKI = STATE / "pki"
+FLOWS_CA, AGENT_PKI, RELAY_PKI = PKI / "flows-ca.crt", PKI / "agent", PKI / "relay"
 LOGS = STATE / "logs"
 NETNS = Path("/run/netns")
 
@@ -39,6 +48,7 @@ MACHINE_ADDRESS, MACHINE_ADDRESS6 = "172.31.77.1", "fd00:172:31:77::1"
 API_ADDRESS, API_ADDRESS6 = "172.31.77.10", "fd00:172:31:77::10"
 API_PORT = 6443
 AGENT_PORT = 4244  # Hubble's
+API_UNIT = "api"
 
 # kubeadm's defaults, so that the addresses look like those of a cluster met in the field.
 POD_NET, POD_NET6 = "10.244.0.0/16", "fd00:10:244::/48"
@@ -58,6 +68,10 @@ class NodeLayout:
     @property
     def name(self) -> str:
         return f"node-{self.number}"
+
+    @property
+    def zone(self) -> str:
+        return f"zone-{self.number}"
 
     @property
     def netns(self) -> str:
@@ -86,6 +100,10 @@ class NodeLayout:
     @property
     def gateway6(self) -> str:
         return self.pod_address6(1)
+
+    @property
+    def agent_unit(self) -> str:
+        return f"agent/{self.name}"
 
     @property
     def agent_socket(self) -> str:

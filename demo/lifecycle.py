@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-MANIFESTS = Path(__file__).parent / "manifests"
 READY_SECONDS = 60.0  # it takes about 10 s; a loaded machine gets time, a broken one an answer
+UNIT_SECONDS = 30.0  # an agent takes about 2 s
 POLL_SECONDS = 0.1
 # Program -> Debian package, for the one line that says what is missing.
 PROGRAMS = {
@@ -48,9 +47,19 @@ def up(*, agents: bool, timeout: float) -> None:
             running.start(agents=agents, lock=lock)
         elif agents != bool((load_status() or {}).get("agents")):
             raise DemoError(f"the demo is up {'without' if agents else 'with'} agents: flows demo down, then up again")
-        _wait(deadline, lambda status: None if status else "the API server")
-        ours, version = apply_manifests()
+        _wait(deadline, lambda status: None if status and status["api"]["ready"] else "the API server")
+        ours, version = apply_manifests(agents=agents)
         _wait(deadline, lambda status: _not_ready(status, ours, version))
+
+
+def wait_for_unit(name: str) -> None:
+    """Wait until an agent or the API server serves; DemoError with its last words if it does not."""
+    _wait(time.monotonic() + UNIT_SECONDS, lambda status: _unit_missing(status, name))
+
+
+def _unit_missing(status: Json | None, name: str) -> str | None:
+    units = [*status["agents"], status["api"]] if status else []
+    return None if any(unit["unit"] == name and unit["ready"] for unit in units) else name
 
 
 def down() -> None:
@@ -92,10 +101,15 @@ def check_programs() -> None:
         raise DemoError(f"demo up: programs are missing: apt-get install {' '.join(missing)}")
 
 
-def apply_manifests() -> tuple[set[str], int]:
-    """Apply the demo's own manifests; what they are (as `kind namespace/name`), the last resourceVersion they got."""
+def apply_manifests(*, agents: bool) -> tuple[set[str], int]:
+    """Apply the demo's own manifests; what they are (as `kind namespace/name`), the last resourceVersion they got.
+
+    Without agents there is nothing for a relay to do.
+    """
     client, version, names = Client(layout.KUBECONFIG), 0, set()
-    for path in sorted(MANIFESTS.glob("*.yaml")):
+    for path in sorted(layout.MANIFESTS.glob("*.yaml")):
+        if path == layout.RELAY_MANIFEST and not agents:
+            continue
         for manifest in in_order(parse_manifests(path.read_text(), path.name)):
             _, obj = client.apply(manifest)
             version = max(version, int(obj["metadata"]["resourceVersion"]))
@@ -123,22 +137,13 @@ def _not_ready(status: Json | None, ours: set[str], version: int) -> str | None:
     waiting = [what for what in status["waiting"] if what.partition(":")[0] in ours]
     if waiting:
         return str(waiting[0])
-    return next((_absent(agent) for agent in status["agents"] if not _listens(agent["address"])), None)
+    return next((_absent(agent) for agent in status["agents"] if not agent["ready"] and not agent["stopped"]), None)
 
 
 def _absent(agent: Json) -> str:
     """Names an agent that does not answer, with its last words if it died."""
     words = f" (it ended: {_last_line(layout.agent_log(agent['node']))})" if agent["restarts"] else ""
     return f"the agent of {agent['node']}{words}"
-
-
-def _listens(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def _wait(deadline: float, missing: Callable[[Json | None], str | None]) -> None:

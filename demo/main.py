@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from flows.demo import layout, lifecycle
+from flows.demo.asking import ask
 from flows.demo.client import Client, in_order, parse_manifests
 from flows.demo.errors import DemoError, UsageError, printable
 from flows.demo.status import print_status, read_status
+from flows.demo.users import kubeconfig_of, token_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,15 +28,17 @@ real servers, kube-proxy, DNS, a Kubernetes API that kubectl understands, and a 
 
 PROGRAM = "flows demo"
 # Options of the commands: argparse leaves it to the top to complain about an unknown one.
-OPTIONS = ("--no-agents", "--timeout", "--output", "--container", "--filename", "--help")
+OPTIONS = ("--no-agents", "--timeout", "--output", "--container", "--filename", "--kubeconfig", "--duration", "--since", "--help")
 
-MISSPELT = ("unrecognized arguments", "argument COMMAND: invalid choice")
+MISSPELT = ("unrecognized arguments", "argument COMMAND: invalid choice", "argument ACT: invalid choice")
 
 EXAMPLES = """\
 examples:
   flows demo up                                 make the cluster, then: flows observe -f
   flows demo exec svc-a -- curl -s svc-b        run a command in a pod
   flows demo apply -f shop.yaml                 add your own workloads
+  flows demo stop agent/node-2                  one node less to see; flows demo start agent/node-2
+  flows demo token demo/viewer > viewer.token   somebody who may see flows of the namespace demo
   flows demo down                               remove all of it"""
 
 
@@ -43,7 +47,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         words = message.replace("'", " ").replace(":", " ").split() if message.startswith(MISSPELT) else []
-        known = [*COMMANDS, *self._option_string_actions, *(OPTIONS if self.prog == PROGRAM else ())]
+        acts = [name for action in self._actions for name in action.choices or ()]
+        known = [*COMMANDS, *acts, *self._option_string_actions, *(OPTIONS if self.prog == PROGRAM else ())]
         given = [word for word in words if word not in known]
         near = next((m for word in given for m in difflib.get_close_matches(word, known, 1, 0.6)), "")
         hint = f"; did you mean {near}?" if near else f"; see {self.prog} --help"
@@ -105,6 +110,27 @@ def _file_arguments(sub: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="manifest; - for standard input",
     )
+
+
+def _unit_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("unit", metavar="UNIT", help="as flows demo status names it, e.g. agent/node-2 or api")
+
+
+def _token_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("account", metavar="NAMESPACE/NAME", help="ServiceAccount, e.g. demo/viewer")
+    sub.add_argument("--kubeconfig", action="store_true", help="print a kubeconfig with the token instead of the token")
+    sub.add_argument("--duration", type=_seconds, default=3600.0, metavar="SECONDS", help="how long it is good for")
+
+
+def _api_arguments(sub: argparse.ArgumentParser) -> None:
+    acts = sub.add_subparsers(dest="act", required=True, metavar="ACT")
+    acts.add_parser("compact", help="forget history and end watches: clients get 410 and must list again")
+    acts.add_parser("close-watches", help="end all watches; clients can go on from where they are")
+    throttle = acts.add_parser("throttle", help="answer 429 to users that make more than RATE requests a second")
+    throttle.add_argument("rate", type=int, metavar="RATE")
+    throttle.add_argument("seconds", type=float, metavar="SECONDS", help="for so long; 0 ends it")
+    requests = acts.add_parser("requests", help="the requests that the API server got, as JSON lines")
+    requests.add_argument("--since", type=float, default=0.0, metavar="TIME", help="seconds since 1970")
 
 
 def _no_arguments(_sub: argparse.ArgumentParser) -> None:
@@ -171,6 +197,33 @@ def _delete(args: argparse.Namespace) -> int:
     return 0
 
 
+def _stop(args: argparse.Namespace) -> int:
+    ask("stop", unit=args.unit)
+    sys.stdout.write(f"{args.unit} stopped; flows demo start {args.unit} brings it back\n")
+    return 0
+
+
+def _start(args: argparse.Namespace) -> int:
+    ask("start", unit=args.unit)
+    lifecycle.wait_for_unit(args.unit)
+    sys.stdout.write(f"{args.unit} started\n")
+    return 0
+
+
+def _token(args: argparse.Namespace) -> int:
+    token = token_of(args.account, int(args.duration))
+    sys.stdout.write((kubeconfig_of(args.account, token) if args.kubeconfig else token) + "\n")
+    return 0
+
+
+def _api(args: argparse.Namespace) -> int:
+    words = {key: value for key, value in vars(args).items() if key in {"rate", "seconds", "since"}}
+    answer = ask(args.act, **words)
+    rows = answer["requests"] if args.act == "requests" else [answer]
+    sys.stdout.write("".join(json.dumps(row) + "\n" for row in rows))
+    return 0
+
+
 def _run(args: argparse.Namespace) -> int:
     return lifecycle.run(timeout=args.timeout)
 
@@ -193,6 +246,10 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callab
     "exec": ("run a command inside a pod", _exec_arguments, _exec),
     "apply": ("create or change what a manifest describes", _file_arguments, _apply),
     "delete": ("delete what a manifest describes", _file_arguments, _delete),
+    "stop": ("stop an agent or the API server, until start", _unit_arguments, _stop),
+    "start": ("start what was stopped, and wait until it serves", _unit_arguments, _start),
+    "token": ("a token of a ServiceAccount, for flows observe --token-file; or its kubeconfig", _token_arguments, _token),
+    "api": ("make the API server throttle, forget or hang up; show its requests", _api_arguments, _api),
     "run": ("up, live flows until Ctrl-C, down", _run_arguments, _run),
 }
 

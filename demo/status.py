@@ -20,6 +20,7 @@ Next:
   flows observe --from svc-a --to svc-b --last 20
   flows demo exec svc-a -- curl -s svc-b          make one
   KUBECONFIG={kubeconfig} kubectl get pods -A -o wide
+  flows demo stop agent/node-2                    what is seen without it; start agent/node-2 brings it back
   flows demo down                                 remove everything
 """
 
@@ -49,13 +50,17 @@ def print_status(status: Json, *, next_commands: bool = False) -> None:
         (p["namespace"], p["name"], p["node"], _state(p), " ".join(p["ips"]))
         for p in sorted(status["pods"], key=lambda p: (p["namespace"], p["name"]))
     ]
-    agents = [(a["node"], a["address"], a["socket"], str(a["pid"] or "down")) for a in status["agents"]]
+    units = [*status["agents"], status["api"]]
+    rows = [(u["unit"], u["address"], u.get("socket", ""), str(u["pid"] or _absence(u))) for u in units]
     text = _table(("NAMESPACE", "POD", "NODE", "STATE", "ADDRESSES"), pods)
-    if agents:
-        text += "\n" + _table(("AGENT", "ADDRESS", "SOCKET", "PID"), agents)
-    text += f"\nAPI {status['api']['address']}, kubeconfig {status['kubeconfig']}\n"
+    text += "\n" + _table(("UNIT", "ADDRESS", "SOCKET", "PID"), rows)
+    text += f"\nkubeconfig {status['kubeconfig']}\n"
     text += "".join(f"waiting for {printable(what)}\n" for what in status["waiting"])
     sys.stdout.write(text + (NEXT.format(kubeconfig=status["kubeconfig"]) if next_commands else ""))
+
+
+def _absence(unit: Json) -> str:
+    return "stopped" if unit["stopped"] else "down"
 
 
 def _state(pod: Json) -> str:

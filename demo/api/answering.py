@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from flows.demo.api import access, discovery, openapi, resources, reviews, schema, wire
+from flows.demo.api import access, discovery, openapi, portforward, protobuf, resources, reviews, schema, wire
 from flows.demo.api.clock import now_text
 from flows.demo.api.errors import (
     StatusError,
     bad_request,
     internal,
+    invalid,
     method_not_allowed,
     unsupported_media_type,
 )
+from flows.demo.api.fairness import RETRY_AFTER_SECONDS, Fairness
 from flows.demo.api.field_sets import fields_of
-from flows.demo.api.kinds import REVIEWS
+from flows.demo.api.journal import Entry, Journal
+from flows.demo.api.kinds import REVIEWS, TOKEN_REQUEST
 from flows.demo.api.managed_fields import entry
 from flows.demo.api.pki import TOKEN_SECONDS, Pki
 from flows.demo.api.rendering import renderer, stream
@@ -33,22 +37,45 @@ log = logging.getLogger(__name__)
 
 MAX_BODY = 3 * 1024 * 1024
 """Largest request body, as in the real server."""
+_ENTRY = web.RequestKey("journal", Entry)
 _HEALTH = {"/healthz", "/livez", "/readyz"}
 
 
 class Api:
     """Answers requests from a Storage."""
 
-    def __init__(self, storage: Storage, pki: Pki, bookmark_seconds: float = BOOKMARK_SECONDS) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        pki: Pki,
+        bookmark_seconds: float = BOOKMARK_SECONDS,
+        connect: portforward.Connect = portforward.nowhere,
+    ) -> None:
         self.storage = storage
         self.pki = pki
         self.bookmark_seconds = bookmark_seconds
+        self.connect = connect
+        self.journal = Journal()
+        self.fairness = Fairness()
+        self._cached_from = 0
+        self._watches: set[Watch] = set()
+
+    def new_watch_cache(self) -> None:
+        """Forget what watches could resume from, as a server does that starts anew: older ones get 410 and must list."""
+        self._cached_from = self.storage.version
+
+    def close_watches(self) -> int:
+        """End all watches that are open; how many there were."""
+        for watch in (closing := tuple(self._watches)):
+            watch.close()
+        return len(closing)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request; whatever is wrong becomes a Status."""
         try:
-            return await self._answer(request)
+            response = await self._answer(request)
         except StatusError as error:
+            _note(request, error.code)
             return wire.error_response(request, error)
         except web.HTTPRequestEntityTooLarge:
             text = f"Request entity too large: limit is {MAX_BODY}"
@@ -59,7 +86,10 @@ class Api:
             raise
         except Exception as error:
             log.exception("cannot answer %s %s", request.method, request.path)
+            _note(request, 500)
             return wire.error_response(request, internal(f"{type(error).__name__}: {error}"))
+        _note(request, response.status)
+        return response
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         transport = request.transport
@@ -68,12 +98,24 @@ class Api:
         user = access.authenticate(authorization, certificate, self.storage, self.pki)
         watch = is_true(request.query.get("watch"))
         target = parse_target(request.method, request.path, watch=watch)
+        request[_ENTRY] = self._begin(request, user, target)
+        if not self.fairness.admits(user):
+            return wire.too_many_requests(RETRY_AFTER_SECONDS)
         if target is None:
             return self._non_resource(request, user)
         self._authorize(user, target.attributes, target)
         if target.kind in REVIEWS:
             return await self._review(request, target, user)
-        return await self._resource(request, target)
+        return await self._resource(request, target, user)
+
+    def _begin(self, request: web.Request, user: access.User, target: Target | None) -> Entry:
+        return self.journal.begin(
+            user=user.name,
+            agent=request.headers.get("User-Agent", ""),
+            verb=target.verb if target else request.method.lower(),
+            resource=target.attributes.full_resource if target else request.path,
+            query=request.query_string,
+        )
 
     def _authorize(self, user: access.User, act: access.Attributes, target: Target | None) -> None:
         if access.allow(user, act, self.storage) is None:
@@ -101,7 +143,7 @@ class Api:
     async def _review(self, request: web.Request, target: Target, user: access.User) -> web.StreamResponse:
         if request.method != "POST" or target.name:
             raise method_not_allowed()
-        body = await _body(request)
+        body = await _question(request)
         write = resources.write_options(request.query, request.headers.get("User-Agent", ""))
         review, _ = resources.checked(target, body, strict=write.strict)
         answer = reviews.answer(target.kind, review, user, self.storage, self.pki)
@@ -110,9 +152,11 @@ class Api:
 
     # Resources
 
-    async def _resource(self, request: web.Request, target: Target) -> web.StreamResponse:
+    async def _resource(self, request: web.Request, target: Target, user: access.User) -> web.StreamResponse:
         if target.subresource == "token":
             return await self._token(request, target)
+        if target.subresource == "portforward":
+            return await self._forward(request, target, user)
         if target.verb == "watch":
             return await self._watch(request, target)
         if target.verb in {"get", "list"}:
@@ -176,29 +220,61 @@ class Api:
 
     async def _token(self, request: web.Request, target: Target) -> web.StreamResponse:
         account = resources.existing(self.storage, target)["metadata"]
-        body = await _body(request)
-        spec = body.get("spec") if isinstance(body, dict) else None
-        asked = spec.get("expirationSeconds") if isinstance(spec, dict) else None
-        seconds = asked if isinstance(asked, int) and 600 <= asked <= TOKEN_SECONDS else 3600
+        seconds = _token_seconds(await _question(request), account["name"])
         token = self.pki.service_account_token(account["namespace"], account["name"], account["uid"], seconds)
         head = {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1"}
         metadata = {key: account[key] for key in ("name", "namespace")} | {"creationTimestamp": now_text()}
         answer = {**head, "metadata": metadata, "spec": {"expirationSeconds": seconds}, "status": {"token": token}}
         return wire.json_response(request, answer, 201)
 
+    async def _forward(self, request: web.Request, target: Target, user: access.User) -> web.StreamResponse:
+        if request.method == "GET":  # a WebSocket's upgrade is a GET and makes something: both are asked for (since 1.35)
+            self._authorize(user, replace(target.attributes, verb="create"), target)
+        pod = resources.existing(self.storage, target)
+        return await portforward.forward(request, pod, self.connect)
+
     # Watches
 
     async def _watch(self, request: web.Request, target: Target) -> web.StreamResponse:
         options = watch_options(request.query, self.bookmark_seconds)
         selects = resources.selection(request.query, target)
-        watch = Watch(self.storage, target.kind, target.namespace or None, selects, options)
+        watch = Watch(self.storage, target.kind, target.namespace or None, selects, options, self._cached_from)
         response = web.StreamResponse(headers=wire.common_headers())
         response.content_type = wire.JSON
         response.enable_chunked_encoding()
         render = renderer(request, target)
         await response.prepare(request)
-        await stream(response, watch.events(), render)
+        _note(request, response.status)
+        self._watches.add(watch)
+        try:
+            await stream(response, watch.events(), render)
+        finally:
+            self._watches.discard(watch)
         return response
+
+
+def _token_seconds(body: Any, name: str) -> int:
+    """How long a token is to be good for. Raises StatusError 422."""
+    spec = body.get("spec") if isinstance(body, dict) else None
+    asked = spec.get("expirationSeconds") if isinstance(spec, dict) else None
+    if not isinstance(asked, int):
+        return 3600
+    if asked < 600:
+        text = f"Invalid value: {asked}: may not specify a duration less than 10 minutes"
+        raise invalid(TOKEN_REQUEST, name, [("spec.expirationSeconds", "FieldValueInvalid", text)])
+    return min(asked, TOKEN_SECONDS)
+
+
+def _note(request: web.Request, code: int) -> None:
+    if _ENTRY in request:
+        request[_ENTRY].code = code
+
+
+async def _question(request: web.Request) -> Any:
+    """The body of a request that stores nothing: clients send those in protobuf, too."""
+    if request.content_type == protobuf.PROTOBUF:
+        return protobuf.decode(await request.read())
+    return await _body(request)
 
 
 async def _body(request: web.Request) -> Any:

@@ -110,4 +110,6 @@ def _subresource(kind: Kind, name: str) -> Json:
     if name == "token":
         group = {"group": "authentication.k8s.io", "version": "v1", "kind": "TokenRequest"}
         return entry | group | {"verbs": ["create"]}
+    if name == "portforward":
+        return entry | {"kind": "PodPortForwardOptions", "verbs": ["create", "get"]}
     return entry | {"kind": kind.kind, "verbs": _SUBRESOURCE_VERBS}

@@ -54,7 +54,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("events", "Event", short_names=("ev",)),
     Kind("namespaces", "Namespace", namespaced=False, short_names=("ns",), subresources=_STATUS, label_name=True),
     Kind("nodes", "Node", namespaced=False, short_names=("no",), subresources=_STATUS),
-    Kind("pods", "Pod", short_names=("po",), categories=_ALL, subresources=_STATUS, generation=True),
+    Kind("pods", "Pod", short_names=("po",), categories=_ALL, subresources=("status", "portforward"), generation=True),
     Kind("secrets", "Secret"),
     Kind("serviceaccounts", "ServiceAccount", short_names=("sa",), subresources=("token",)),
     Kind("services", "Service", short_names=("svc",), categories=_ALL, subresources=_STATUS, label_name=True),
@@ -81,6 +81,9 @@ REVIEWS: tuple[Kind, ...] = (
     Kind("subjectaccessreviews", "SubjectAccessReview", "authorization.k8s.io", "v1", False),
 )
 """Questions to the API: created, answered and never stored."""
+
+TOKEN_REQUEST = Kind("tokenrequests", "TokenRequest", "authentication.k8s.io", "v1")
+"""What is created at a ServiceAccount's subresource; it has no URL of its own."""
 
 BY_PLURAL: dict[str, Kind] = {kind.plural: kind for kind in KINDS}
 BY_TYPE: dict[tuple[str, str], Kind] = {(kind.api_version, kind.kind): kind for kind in KINDS}

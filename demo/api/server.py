@@ -10,10 +10,12 @@ from aiohttp import web
 
 from flows.demo.api.answering import MAX_BODY, Api
 from flows.demo.api.bootstrap import bootstrap
+from flows.demo.api.portforward import Connect, nowhere
 from flows.demo.api.watching import BOOKMARK_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from flows.demo.api.pki import Pki
     from flows.demo.api.storage import Storage
@@ -32,8 +34,8 @@ class RunningServer:
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
-        """(address, port) of each socket."""
-        return [sock.getsockname()[:2] for sock in self._sockets]
+        """(address, port) of each TCP socket."""
+        return [sock.getsockname()[:2] for sock in self._sockets if sock.family != socket.AF_UNIX]
 
     @property
     def url(self) -> str:
@@ -76,6 +78,19 @@ async def _without_server_header(_request: web.Request, response: web.StreamResp
     response.headers.popall("Server", None)
 
 
+def bind_unix(path: Path) -> socket.socket:
+    """A Unix socket bound to a path that only its owner can use. Raises OSError."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(str(path))
+        path.chmod(0o600)
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
 def bind(address: str, port: int) -> socket.socket:
     """A TCP socket bound to an address; port 0 takes a free one. Raises OSError that names the address."""
     family = socket.AF_INET6 if ipaddress.ip_address(address).version == 6 else socket.AF_INET
@@ -101,18 +116,18 @@ async def start_api(
     sockets: Sequence[socket.socket] = (),
     names: Sequence[str] = (),
     bookmark_seconds: float = BOOKMARK_SECONDS,
+    connect: Connect = nowhere,
 ) -> RunningServer:
-    """Serve `storage` over HTTPS on addresses of this network namespace and on sockets bound in others.
+    """Serve `storage` over HTTPS on addresses of this network namespace and on bound `sockets`, also Unix ones.
 
-    The certificate is good for `host_addresses`, the sockets' addresses, the names and addresses of the `kubernetes`
-    Service, localhost, and `names` (more DNS names or addresses, such as those other namespaces route to us).
+    The certificate is good for `host_addresses`, the names and addresses of the `kubernetes` Service, localhost, and
+    `names` (more DNS names or addresses, such as those where a front passes on to us). `connect` leads into pods.
     Creates what every cluster has (namespaces, roles) when it is missing.
     """
     bootstrap(storage)
     bound = [*(bind(address, port) for address in host_addresses), *sockets]
-    own = [sock.getsockname()[0] for sock in bound]
     service = [str(network.network_address + 1) for network in storage.addresses.networks.values()]
-    all_names = [*SERVICE_NAMES, "localhost", "127.0.0.1", "::1", *own, *service, *names]
-    server = RunningServer(Api(storage, pki, bookmark_seconds), bound, all_names)
+    all_names = [*SERVICE_NAMES, "localhost", "127.0.0.1", "::1", *host_addresses, *service, *names]
+    server = RunningServer(Api(storage, pki, bookmark_seconds, connect), bound, all_names)
     await server.listen()
     return server

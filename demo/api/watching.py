@@ -72,7 +72,7 @@ def watch_options(query: Mapping[str, str], bookmark_seconds: float) -> WatchOpt
     )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Watch:
     """One client's watch of a kind."""
 
@@ -81,7 +81,9 @@ class Watch:
     namespace: str | None
     selects: Predicate
     options: WatchOptions
-    _waiting: asyncio.Queue[Change] = field(default_factory=lambda: asyncio.Queue(MAX_WAITING))
+    oldest: int = 0
+    """The first version that the watch cache knows; the history may go back further."""
+    _waiting: asyncio.Queue[Change | None] = field(default_factory=lambda: asyncio.Queue(MAX_WAITING))
     _overrun: bool = False
 
     async def events(self) -> AsyncIterator[Json]:
@@ -90,8 +92,9 @@ class Watch:
             yield _error(errors.internal(_NO_PROGRESS))
             return
         version = self.options.version or 0
-        if version and version < self.storage.history.compacted:
-            text = f"too old resource version: {version} ({self.storage.history.compacted})"
+        oldest = max(self.oldest, self.storage.history.compacted)
+        if version and version < oldest:
+            text = f"too old resource version: {version} ({oldest})"
             yield _error(errors.expired(text))
             return
         unsubscribe = self.storage.subscribe_changes(self._take)
@@ -102,6 +105,12 @@ class Watch:
                 yield event
         finally:
             unsubscribe()
+
+    def close(self) -> None:
+        """End the watch, as when its time is over: the client may go on from where it is."""
+        self._overrun = True
+        if not self._waiting.full():
+            self._waiting.put_nowait(None)
 
     def _take(self, change: Change) -> None:
         if change.resource != self.kind.plural:
@@ -152,7 +161,7 @@ class Watch:
                     if self.options.bookmarks and self.storage.version >= after:
                         yield self._bookmark()
                 continue
-            if change.version > after and (event := self._event(change)):
+            if change and change.version > after and (event := self._event(change)):
                 yield event
 
     def _bookmark(self) -> Json:

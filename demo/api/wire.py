@@ -106,6 +106,12 @@ def error_response(request: web.BaseRequest, error: StatusError) -> web.Response
     return response
 
 
+def too_many_requests(retry_after_seconds: int) -> web.Response:
+    """The plain answer of flow control to a user whose share is used up (apiserver's server/filters/maxinflight.go)."""
+    headers = common_headers() | {"X-Content-Type-Options": "nosniff", "Retry-After": str(retry_after_seconds)}
+    return web.Response(text="Too many requests, please try again later.\n", status=429, headers=headers)
+
+
 def page_not_found() -> web.Response:
     """The plain answer for paths outside the API."""
     headers = common_headers() | {"X-Content-Type-Options": "nosniff"}

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-# The kubelet's own back-off: at once, then 10 s, doubled up to 5 minutes, forgotten after 10 good minutes.
-BACKOFF_SECONDS, BACKOFF_LIMIT_SECONDS, BACKOFF_FORGET_SECONDS = 10.0, 300.0, 600.0
+# The back-off of a kubelet with ReduceDefaultCrashLoopBackOffDecay and crashLoopBackOff.maxContainerRestartPeriod 5s (at once,
+# then 1 s, doubled up to the limit): what is killed on purpose in a demo comes back while somebody is still looking.
+BACKOFF_SECONDS, BACKOFF_LIMIT_SECONDS, BACKOFF_FORGET_SECONDS = 1.0, 5.0, 600.0
 MISSING_RETRY_SECONDS = 1.0  # how often a ConfigMap or Secret that does not exist yet is looked for
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from flows.demo import layout
+
 IMAGES = Path(__file__).parent.parent / "images"
 
 
@@ -17,6 +19,7 @@ class Image:
     command: tuple[str, ...]
     wraps: str = ""  # gets arguments that name no program themselves, as in curlimages/curl
     folder: str = ""
+    program: bool = False  # arguments are those of its own command
 
 
 NGINX = Image(("nginx", "-g", "daemon off;"), folder="nginx")
@@ -32,6 +35,7 @@ TABLE: dict[str, Image] = {
     "iperf3": Image(("iperf3", "--server"), wraps="iperf3"),
     "wrk": Image(("wrk",), wraps="wrk"),
     "python": Image(("python3",)),
+    "flows": Image((layout.flows_program(),), program=True),
     "pause": Image(("sleep", "infinity")),
     **dict.fromkeys(("busybox", "alpine", "debian", "ubuntu", "bash", "fedora", "netshoot"), SHELL),
 }
@@ -55,6 +59,8 @@ def command_line(reference: str, command: list[str], args: list[str]) -> list[st
         return [*command, *args]
     if image is None:
         return None
+    if image.program:
+        return [*image.command, *args]
     if not args:
         return list(image.command)
     return [image.wraps, *args] if image.wraps and _is_argument(args[0]) else list(args)

@@ -32,7 +32,7 @@ def node_object(node: NodeLayout) -> Json:
     labels = {
         "kubernetes.io/hostname": node.name,
         "kubernetes.io/os": "linux",
-        "topology.kubernetes.io/zone": f"zone-{node.number}",
+        "topology.kubernetes.io/zone": node.zone,
     }
     conditions = [
         {
@@ -111,6 +111,10 @@ class Kubelet:
     def describe(self) -> list[Json]:
         """The node's pods for `flows demo status`."""
         return [worker.describe() for worker in self.workers.values()]
+
+    def worker_of(self, uid: str) -> PodWorker | None:
+        """The worker of a pod; None if it is not of this node, or gone."""
+        return self.workers.get(uid)
 
     def signal_image(self, name: str, number: int) -> None:
         """Send a signal to the first process of every container of an image (its base name)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import socket
@@ -120,10 +121,12 @@ def stream_socket(name: str, family: socket.AddressFamily) -> socket.socket:
     return sock
 
 
-def listening_socket(name: str, address: str, port: int) -> socket.socket:
-    """A bound, listening TCP socket that belongs to a namespace."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with inside(name):
-        sock = socket.create_server((address, port), family=family, backlog=256)
-    sock.setblocking(False)
+async def connect(name: str, address: str, port: int) -> socket.socket:
+    """A TCP connection made from a namespace; OSError when there is none to be had."""
+    sock = stream_socket(name, socket.AF_INET6 if ":" in address else socket.AF_INET)
+    try:
+        await asyncio.get_running_loop().sock_connect(sock, (address, port))
+    except BaseException:
+        sock.close()
+        raise
     return sock

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,25 +51,14 @@ async def check(probe: Json, target: Target) -> str:
     return f"a probe of this kind is not known; expected one of {', '.join(ACTIONS)}"
 
 
-async def _connect(port: int, target: Target) -> socket.socket:
-    family = socket.AF_INET6 if ":" in target.address else socket.AF_INET
-    sock = netns.stream_socket(target.netns, family)
-    try:
-        await asyncio.get_running_loop().sock_connect(sock, (target.address, port))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
 async def _tcp(action: Json, target: Target) -> str:
-    (await _connect(port_number(action["port"], target.container), target)).close()
+    (await netns.connect(target.netns, target.address, port_number(action["port"], target.container))).close()
     return ""
 
 
 async def _http(action: Json, target: Target) -> str:
     port = port_number(action["port"], target.container)
-    reader, writer = await asyncio.open_connection(sock=await _connect(port, target))
+    reader, writer = await asyncio.open_connection(sock=await netns.connect(target.netns, target.address, port))
     try:
         headers = {"Host": f"{target.address}:{port}", "User-Agent": "kube-probe/1.36", "Connection": "close"}
         headers |= {h["name"]: h["value"] for h in action.get("httpHeaders") or []}

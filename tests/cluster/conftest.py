@@ -20,6 +20,25 @@ OBSERVED_SECONDS = 10
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What `flows observe -o json` printed and how it ended."""
+
+    rows: list[Json]
+    code: int
+    errors: str
+
+    @property
+    def flows(self) -> list[Json]:
+        return [row["flow"] for row in self.rows if "flow" in row]
+
+    @property
+    def coverage(self) -> Json:
+        """The last line: how far the answer can be trusted."""
+        found: Json = self.rows[-1]["coverage"]
+        return found
+
+
+@dataclass(frozen=True)
 class Demo:
     """`flows demo` as a person uses it: by its command line."""
 
@@ -46,12 +65,18 @@ class Demo:
     def pods(self, prefix: str) -> list[Json]:
         return [pod for pod in self.status()["pods"] if f"{pod['namespace']}/{pod['name']}".startswith(prefix)]
 
-    def observe(self, *args: str) -> list[Json]:
-        """Flows that `flows observe` prints, from the agents that it finds by itself."""
+    def ask(self, *args: str) -> Answer:
+        """What `flows observe` prints, from the relay that it finds by itself unless `args` name a server."""
         argv = [sys.executable, "-m", "flows.cli.main", "observe", *args, "-o", "json"]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
-        assert (done.returncode, done.stderr) == (0, ""), done
-        return [json.loads(line)["flow"] for line in done.stdout.splitlines()]
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        return Answer(rows, done.returncode, done.stderr)
+
+    def observe(self, *args: str) -> list[Json]:
+        """Flows that `flows observe` prints."""
+        answer = self.ask(*args)
+        assert answer.code == 0, answer
+        return answer.flows
 
     def observed(self, wanted: Callable[[Json], bool], *args: str) -> Json:
         """The first flow of that kind, waited for: agents hand flows over in batches."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flows.demo.client import in_order, merge_patch, parse_manifests
 from flows.demo.errors import UsageError
-from flows.demo.lifecycle import MANIFESTS
+from flows.demo.layout import MANIFESTS
 
 Json = dict[str, Any]
 POD = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n"

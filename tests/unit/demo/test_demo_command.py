@@ -21,6 +21,11 @@ BAD = [
     (["status", "-o", "yaml"], "invalid choice: 'yaml'"),
     (["exec"], "the following arguments are required: [NAMESPACE/]POD"),
     (["apply"], "the following arguments are required: -f/--filename"),
+    (["stop"], "the following arguments are required: UNIT"),
+    (["token", "viewer"], "expected NAMESPACE/NAME such as demo/viewer, got 'viewer'"),
+    (["token", "demo/../x"], "expected NAMESPACE/NAME such as demo/viewer, got 'demo/../x'"),
+    (["api", "throtle"], "did you mean throttle?"),
+    (["api", "throttle", "many", "1"], "invalid int value: 'many'"),
 ]
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flows.demo.api.access import certificate_user
-from flows.demo.api.pki import Pki, write_kubeconfig, write_private
+from flows.demo.api.authority import write_private
+from flows.demo.api.pki import Pki, write_kubeconfig
 
 if TYPE_CHECKING:
     from pathlib import Path
