@@ -1,7 +1,9 @@
 """Which access goes with which listener.
 
 What a call's peer address says is no ground for trust: a port-forward and a proxy on the node come from 127.0.0.1, too.
-So trust belongs to the listener, and each of the two kinds of listeners is served by a server of its own.
+So trust belongs to the listener, and each kind of listeners is served by a server of its own. Where Kubernetes can be asked,
+only unix sockets are trusted without credentials: whoever may port-forward to the relay's pod reaches its loopback address,
+and so does everybody in the pod's network namespace, which with hostNetwork is the whole node.
 """
 
 from __future__ import annotations
@@ -54,7 +56,8 @@ class Certified:
 class Accesses:
     """One access for each kind of listener."""
 
-    local: Access  # unix sockets and addresses on loopback
+    sockets: Access  # unix sockets
+    loopback: Access  # TCP addresses on loopback
     remote: Access  # all others
     kubernetes: KubernetesAccess | None
 
@@ -75,10 +78,10 @@ def accesses(
     kubernetes = KubernetesAccess(api) if api is not None else None
     open_to_all = Open(kubernetes)
     if allow_unauthenticated:
-        return Accesses(open_to_all, open_to_all, kubernetes)
+        return Accesses(open_to_all, open_to_all, open_to_all, kubernetes)
     if remote and kubernetes is None and not client_certificates:
         raise AccessError(
             f"listening on {', '.join(remote)}: callers could not be told apart; give --kubeconfig (or run in a pod) to check "
             "them with Kubernetes, or --tls-client-ca-file to take only clients with certificates, or say --allow-unauthenticated"
         )
-    return Accesses(open_to_all, kubernetes or Certified(), kubernetes)
+    return Accesses(open_to_all, kubernetes or open_to_all, kubernetes or Certified(), kubernetes)

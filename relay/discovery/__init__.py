@@ -1,0 +1,1 @@
+"""Discovery: who the agents are, and where."""
