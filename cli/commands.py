@@ -31,9 +31,12 @@ examples:
   flows observe --verdict DROPPED --since 15m -o json
   flows observe --input-file flows.json --pod shop/cart
   flows demo up                                  a small cluster to play with
+  flows observe -P --from web --last 20          the same of a cluster, through the Kubernetes API
+  flows list nodes                               which nodes does the relay see?
   flows status                                   is a server there, and is it well?
 
-`flows COMMAND --help` tells more. Exit status: 0 done, 1 failed, 2 not understood, 130 interrupted.
+`flows COMMAND --help` tells more. Exit status: 0 done, 1 failed, 2 not understood, 130 interrupted;
+with `observe --exit-code` 0 found, 1 none (or failed), 3 not known: something is missing.
 FLOWS_SERVER names the server; FLOWS_DEBUG=1 shows where an error came from.
 """
 
@@ -48,20 +51,20 @@ class Command(NamedTuple):
 def _observe(arguments: Sequence[str]) -> int:
     from flows.cli.flags import parse_observe  # noqa: PLC0415 - the same everywhere here: import what is run
     from flows.cli.flags_raw import raw_filters_yaml  # noqa: PLC0415
-    from flows.cli.observe import observe_file, observe_servers  # noqa: PLC0415
-    from flows.cli.servers import choose  # noqa: PLC0415
+    from flows.cli.observe import observe_file, observe_server  # noqa: PLC0415
+    from flows.cli.servers import server_of  # noqa: PLC0415
 
-    named = choose(arguments, os.environ)
-    options = parse_observe(named.arguments, named.env)
+    options = parse_observe(arguments, os.environ)
     for note in options.notes:
         print(f"flows: {escape(note)}", file=sys.stderr)
     if options.print_raw_filters:
         sys.stdout.write(raw_filters_yaml(options.allow, options.deny))
-    elif options.input_file is not None:
-        observe_file(options)
+        return 0
+    if options.input_file is not None:
+        outcome = observe_file(options)
     else:
-        observe_servers(options, named.servers(options.server))
-    return 0
+        outcome = observe_server(options, None if options.server.port_forward else server_of(options.server))
+    return outcome.status(filtered=options.filtered) if options.exit_code else 0
 
 
 def _status(arguments: Sequence[str]) -> int:
@@ -72,28 +75,48 @@ def _status(arguments: Sequence[str]) -> int:
 
 
 def _list(arguments: Sequence[str]) -> int:
-    from flows.cli.options import UsageError  # noqa: PLC0415
+    from flows.cli.nodes import NODE_FORMATS, print_nodes  # noqa: PLC0415
     from flows.cli.status import NAMESPACE_FORMATS, print_namespaces  # noqa: PLC0415
 
-    what, rest = (arguments[0], arguments[1:]) if arguments else ("", ())
-    if what in {"-h", "--help"}:
-        what, rest = "namespaces", ["--help"]
-    if what not in {"namespaces", "namespace", "ns"}:
-        raise UsageError(f'flows list "{what}": expected namespaces, i.e. `flows list namespaces`')
-    print_namespaces(*_question("flows list namespaces", rest, NAMESPACE_FORMATS, "table"))
+    what, rest = _what("list", arguments, {"namespaces": ("namespace", "ns"), "nodes": ("node",)})
+    if what == "nodes":
+        print_nodes(*_question("flows list nodes", rest, NODE_FORMATS, "table"))
+    else:
+        print_namespaces(*_question("flows list namespaces", rest, NAMESPACE_FORMATS, "table"))
     return 0
+
+
+def _watch(arguments: Sequence[str]) -> int:
+    from flows.cli.peers import watch_peers  # noqa: PLC0415
+
+    _, rest = _what("watch", arguments, {"peers": ("peer",)})
+    server, options, _ = _question("flows watch peers", rest, {}, "")
+    watch_peers(server, options)
+    return 0
+
+
+def _what(command: str, arguments: Sequence[str], kinds: Mapping[str, tuple[str, ...]]) -> tuple[str, Sequence[str]]:
+    """Which of the kinds a command is about, by its name or another, and the arguments that follow. Raises UsageError."""
+    from flows.cli.options import UsageError  # noqa: PLC0415
+
+    word = arguments[0] if arguments else ""
+    if word in {"-h", "--help"}:
+        return next(iter(kinds)), ["--help"]
+    for kind, others in kinds.items():
+        if word in {kind, *others}:
+            return kind, arguments[1:]
+    raise UsageError(f'flows {command} "{word}": expected {" or ".join(kinds)}, e.g. `flows {command} {next(iter(kinds))}`')
 
 
 def _question(
     command: str, arguments: Sequence[str], formats: Mapping[str, object], default: str
-) -> tuple[list[Server], ServerOptions, str]:
-    """Servers, how to reach them, and the output format, of a command that has only these flags."""
+) -> tuple[Server | None, ServerOptions, str]:
+    """Server (None: through a port-forward), how to reach it, and the output format, of a command with only these flags."""
     from flows.cli.server_flags import parse_server_flags  # noqa: PLC0415
-    from flows.cli.servers import choose  # noqa: PLC0415
+    from flows.cli.servers import server_of  # noqa: PLC0415
 
-    named = choose(arguments, os.environ)
-    options, output = parse_server_flags(command, named.arguments, named.env, list(formats), default)
-    return named.servers(options), options, output
+    options, output = parse_server_flags(command, arguments, os.environ, list(formats), default)
+    return None if options.port_forward else server_of(options), options, output
 
 
 def _version(_arguments: Sequence[str]) -> int:
@@ -134,12 +157,26 @@ def _other(module: str, *first: str) -> Callable[[Sequence[str]], int]:
     return run
 
 
+def _server(module: str, *first: str) -> Callable[[Sequence[str]], int]:
+    """The same of a server, whose gRPC must be told what TLS to speak before it is imported."""
+
+    def run(arguments: Sequence[str]) -> int:
+        from flows.wire.environment import prepare_grpc  # noqa: PLC0415
+
+        prepare_grpc()
+        return _other(module, *first)(arguments)
+
+    return run
+
+
 COMMANDS: Mapping[str, Command] = {
     "observe": Command("show flows: past ones, or with -f as they come", _observe),
     "status": Command("show whether a server is well and how full its store is", _status),
-    "list": Command("list the namespaces of which a server holds flows", _list),
-    "local": Command("observe this machine and serve it to the commands above", _other("flows.agent.main", "local")),
-    "agent": Command("observe a node of a cluster and serve it", _other("flows.agent.main", "agent")),
+    "list": Command("list the namespaces of which a server holds flows, or a relay's nodes", _list),
+    "watch": Command("watch which peers a server knows", _watch),
+    "local": Command("observe this machine and serve it to the commands above", _server("flows.agent.main", "local")),
+    "agent": Command("observe a node of a cluster and serve it", _server("flows.agent.main", "agent")),
+    "relay": Command("serve the flows of all agents as one", _server("flows.relay.main")),
     "demo": Command("a small cluster on this machine, made of namespaces", _other("flows.demo.main")),
     "completion": Command("print the completion script for bash, zsh or fish", _completion),
     "version": Command("print the version", _version),

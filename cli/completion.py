@@ -28,11 +28,14 @@ VALUES: Mapping[str, Sequence[str]] = {
     "http-method": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
     **{f"{side}identity": RESERVED for side in ("", "from-", "to-")},
 }
-_FILES = ("input-file", "config", "tls-ca-cert-files", "tls-client-cert-file", "tls-client-key-file")
+_FILES = (
+    "input-file", "config", "tls-ca-cert-files", "tls-client-cert-file", "tls-client-key-file", "token-file", "kubeconfig",
+)  # fmt: skip
 _ONE_OF = {
     "completion": ("bash", "zsh", "fish"),
     "demo": ("up", "down", "status", "exec", "apply", "delete"),
-    "list": ("namespaces",),
+    "list": ("namespaces", "nodes"),
+    "watch": ("peers",),
 }
 
 

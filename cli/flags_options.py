@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flows.cli.options import (
+    DEFAULT_KUBE_NAMESPACE,
     DEFAULT_REQUEST_TIMEOUT_S,
-    DEFAULT_SERVER,
     DEFAULT_TIMEOUT_S,
     Color,
     Format,
@@ -62,6 +62,12 @@ def _count(text: str) -> int:
         digits = re.search(r"[0-9]{1,18}", text)
         raise FilterError("", text, "expected a number of flows, 0 or more", digits[0] if digits else "")
     return number
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text[:6]) < 1 << 16):
+        raise FilterError("", text, "expected a port, or 0 for any that is free", "4245")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
@@ -160,8 +166,8 @@ _ROWS = (
     Option(
         "server",
         _SERVER,
-        f"host:port, tls://host:port or unix:///path (default {DEFAULT_SERVER})",
-        DEFAULT_SERVER,
+        "host:port, tls://host:port or unix:///path (default: this machine's relay or agent, else localhost:4245)",
+        "",
         metavar="ADDRESS",
         bound=True,
     ),
@@ -197,7 +203,32 @@ _ROWS = (
         metavar="WORD",
         bound=True,
     ),
-    _switch("port-forward", _SERVER, "not supported yet: use kubectl port-forward", short="P", bound=True),
+    Option(
+        "token-file",
+        _SERVER,
+        "show the server the token in FILE (over TLS or on this machine only)",
+        "",
+        metavar="FILE",
+        bound=True,
+    ),
+    Option("kubeconfig", _SERVER, "show the server the token of this kubeconfig's user", "", metavar="FILE", bound=True),
+    Option("kube-context", _SERVER, "context in the kubeconfig (default: its current one)", "", metavar="NAME", bound=True),
+    _switch(
+        "port-forward",
+        _SERVER,
+        "ask the cluster's relay, through the Kubernetes API, as the kubeconfig's user",
+        short="P",
+        bound=True,
+    ),
+    Option("port-forward-port", _SERVER, "port of this machine for -P (default: any that is free)", 0, _port, "N", bound=True),
+    Option(
+        "kube-namespace",
+        _SERVER,
+        f"namespace of the relay's Service, for -P (default {DEFAULT_KUBE_NAMESPACE})",
+        DEFAULT_KUBE_NAMESPACE,
+        metavar="NAME",
+        bound=True,
+    ),
     Option(
         "input-file",
         _OTHER,
@@ -223,6 +254,7 @@ _ROWS = (
         many=True,
         bound=True,
     ),
+    _switch("exit-code", _OTHER, "exit with 0 if flows were found, 1 if none, 3 if that is not known: something is missing"),
     _switch("print-raw-filters", _OTHER, "print the filters as YAML for --config, and exit"),
     Option(
         "config",
@@ -231,8 +263,8 @@ _ROWS = (
         "",
         metavar="FILE",
     ),
-    _switch("debug", _OTHER, "show informational node status too", short="D", bound=True),
-    _switch("silent-errors", _OTHER, "no node status and errors on standard error", short="s"),
+    _switch("debug", _OTHER, "show informational node status and clock skew, too", short="D", bound=True),
+    _switch("silent-errors", _OTHER, "no node status, coverage and errors on standard error", short="s"),
 )
 
 OPTIONS: Mapping[str, Option] = {row.name: row for row in _ROWS}

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from flows.cli.flags_filter import FILTER_FLAGS
 from flows.cli.flags_options import DEFAULT_LAST, output_format
 from flows.cli.flags_raw import parse_raw_filters
-from flows.cli.options import Format, ObserveOptions, OutputOptions, ServerOptions, UsageError
+from flows.cli.flags_server import server_options
+from flows.cli.options import Format, ObserveOptions, OutputOptions, UsageError
 from flows.flow.filter import FilterError, compile_filters
 from flows.flow.filter.errors import nearest
 from flows.flow.filter.selection import ALL, Selection
@@ -24,10 +25,6 @@ _MAX_LAST_OF_FILE = 1_000_000
 
 def observe_options(settings: Settings, filters: RequestFilters, now_ns: int) -> ObserveOptions:
     """Raises UsageError where values do not go together; now_ns is what durations count back from."""
-    if settings.get("port-forward"):
-        forward = "kubectl -n kube-system port-forward service/hubble-relay 4245:80"
-        cure = f"run {forward}, then use --server localhost:4245"
-        raise UsageError(f"not supported yet: {settings.source('port-forward')}: {cure}")
     output = _output(settings)
     allow = (*filters.allow, *_raw(settings, "allowlist"))
     deny = (*filters.deny, *_raw(settings, "denylist"))
@@ -40,11 +37,19 @@ def observe_options(settings: Settings, filters: RequestFilters, now_ns: int) ->
         deny=deny,
         selection=_selection(settings, output.format, now_ns),
         output=output,
-        server=_server(settings),
+        server=server_options(settings),
         input_file=settings.get("input-file") or None,
         print_raw_filters=settings.get("print-raw-filters"),
+        exit_code=_exit_code(settings),
         notes=filters.notes,
     )
+
+
+def _exit_code(settings: Settings) -> bool:
+    asked: bool = settings.get("exit-code")
+    if asked and settings.get("follow"):
+        raise UsageError("--exit-code: --follow never ends, so it never knows: use --since or --last without it")
+    return asked
 
 
 def _flag_of(field: str) -> str:
@@ -130,46 +135,3 @@ def _check_path(path: str) -> None:
             raise UsageError(error.describe("--field-mask"))
         walked.append(name)
         message = None if fields[name].is_repeated else fields[name].message_type
-
-
-def _server(settings: Settings) -> ServerOptions:
-    """Hubble's rules: certificate and key, user and password come in pairs; both pairs need TLS."""
-    address = settings.get("server")
-    tls = settings.get("tls") or address.startswith("tls://")
-    for one, other in (
-        ("tls-client-cert-file", "tls-client-key-file"),
-        ("basic-auth-username", "basic-auth-password"),
-    ):
-        given = [name for name in (one, other) if settings.get(name)]
-        if len(given) == 1:
-            raise UsageError(f"{settings.source(given[0])}: --{one} and --{other} must be given together")
-        if given and not tls:
-            raise UsageError(f"{settings.source(one)}: needs TLS: add --tls or use --server tls://{address}")
-    return ServerOptions(
-        address=_address(settings, address),
-        timeout_s=settings.get("timeout"),
-        request_timeout_s=settings.get("request-timeout"),
-        tls=tls,
-        tls_allow_insecure=settings.get("tls-allow-insecure"),
-        tls_ca_cert_files=settings.get("tls-ca-cert-files"),
-        tls_client_cert_file=settings.get("tls-client-cert-file"),
-        tls_client_key_file=settings.get("tls-client-key-file"),
-        tls_server_name=settings.get("tls-server-name"),
-        basic_auth_username=settings.get("basic-auth-username"),
-        basic_auth_password=settings.get("basic-auth-password"),
-    )
-
-
-def _address(settings: Settings, address: str) -> str:
-    expected = "expected host:port, tls://host:port or unix:///path"
-    if address.startswith("unix:"):
-        legal = address.removeprefix("unix:").strip("/") != ""
-        close = ""
-    else:
-        host, _, port = address.removeprefix("tls://").rpartition(":")
-        legal = host != "" and "/" not in host and port.isascii() and port.isdecimal() and 0 < int(port[:6]) <= 65535
-        bare = address.removeprefix("tls://").removeprefix("http://").removeprefix("https://").strip("/:")
-        close = f"unix://{address}" if address.startswith("/") else f"{bare.partition(':')[0]}:4245" if bare else ""
-    if not legal:
-        raise UsageError(FilterError("server", address, expected, close).describe(settings.source("server")))
-    return address

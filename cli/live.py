@@ -21,8 +21,8 @@ STATUS_INTERVAL_S = 1.0
 class Status:
     """The counts in the line of status: flows so far, and per second over the last STATUS_INTERVAL_S."""
 
-    def __init__(self, servers: int, now: float) -> None:
-        self._servers = servers
+    def __init__(self, server: str, now: float) -> None:
+        self._server = server
         self._flows = self._flows_before = 0
         self._since, self._rate = now, 0.0
 
@@ -41,8 +41,7 @@ class Status:
 
     def text(self) -> str:
         """The line."""
-        servers = f"{self._servers} servers" if self._servers > 1 else "1 server"
-        return f"{self._flows:,} flows, {self._rate:,.0f}/s from {servers} (Ctrl-C ends)"
+        return f"{self._flows:,} flows, {self._rate:,.0f}/s (Ctrl-C ends) from {self._server}"
 
 
 class LiveStream(io.TextIOBase):
@@ -73,12 +72,12 @@ class LiveStream(io.TextIOBase):
 
 
 @contextmanager
-def live(out: TextIO, err: TextIO, servers: int) -> Iterator[tuple[TextIO, TextIO]]:
+def live(out: TextIO, err: TextIO, server: str) -> Iterator[tuple[TextIO, TextIO]]:
     """Streams for flows and for node status, above a line of status that is gone at the end.
 
-    Standard error stays as it is unless it is a terminal, too.
+    server: how it is called, fit for a terminal. Standard error stays as it is unless it is a terminal, too.
     """
-    status = Status(servers, time.monotonic())
+    status = Status(server, time.monotonic())
     console = Console(file=out, highlight=False, markup=False, emoji=False)
     view = Live(
         console=console,

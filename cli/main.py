@@ -76,7 +76,8 @@ def _explain(error: Exception) -> int:
 
 def _status(error: Exception) -> int | None:
     """The exit status of an error that is made for people; None for any other."""
-    from flows.cli.options import UsageError  # noqa: PLC0415 - not on the way to --help
+    from flows.cli.backend import PortForwardError  # noqa: PLC0415 - not on the way to --help
+    from flows.cli.options import UsageError  # noqa: PLC0415
     from flows.cli.replay import ReplayError  # noqa: PLC0415
     from flows.cli.servers import NoServerError, ServerError  # noqa: PLC0415
     from flows.flow.filter import FilterError  # noqa: PLC0415
@@ -85,7 +86,7 @@ def _status(error: Exception) -> int | None:
         return USAGE
     if isinstance(error, ServerError):
         return error.status
-    return FAILED if isinstance(error, NoServerError | ReplayError | OSError) else None
+    return FAILED if isinstance(error, NoServerError | PortForwardError | ReplayError | OSError) else None
 
 
 def _never_fail_to_encode() -> None:

@@ -11,8 +11,8 @@ from enum import Enum
 from flows.flow.filter.selection import Selection
 from flows.proto import flow_pb2, observer_pb2
 
-# Hubble's port: whoever forwards a Hubble relay to this machine, or runs `flows local`, needs no flag.
-DEFAULT_SERVER = "localhost:4245"
+# Hubble's: where its relay runs, and ours.
+DEFAULT_KUBE_NAMESPACE = "kube-system"
 # Hubble's: long enough for a cluster with slow nodes, short enough for a person to wait.
 DEFAULT_TIMEOUT_S = 5.0
 DEFAULT_REQUEST_TIMEOUT_S = 12.0
@@ -71,9 +71,9 @@ class OutputOptions:
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """How to reach the Observer. address: `host:port`, `tls://host:port` or `unix:///path`."""
+    """How to reach the Observer. address: `host:port`, `tls://host:port`, `unix:///path`, or "" to look for one."""
 
-    address: str = DEFAULT_SERVER
+    address: str = ""
     timeout_s: float = DEFAULT_TIMEOUT_S
     request_timeout_s: float = DEFAULT_REQUEST_TIMEOUT_S  # unary requests only
     tls: bool = False
@@ -83,7 +83,14 @@ class ServerOptions:
     tls_client_key_file: str = ""
     tls_server_name: str = ""
     basic_auth_username: str = ""
-    basic_auth_password: str = ""
+    basic_auth_password: str = field(default="", repr=False)
+    token_file: str = ""
+    kubeconfig: str = ""  # whose user's token is shown to the server, and through whose cluster port_forward goes
+    kube_context: str = ""
+    kube_namespace: str = DEFAULT_KUBE_NAMESPACE
+    port_forward: bool = False
+    port_forward_port: int = 0  # on this machine; 0: any that is free
+    debug: bool = False  # clock skew and the like, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,7 @@ class ObserveOptions:
     allow and deny: a flow is shown if it matches any of allow (or allow is empty) and none of deny.
     notes: sentences for stderr that say what an ambiguous word of the command line was taken for.
     input_file: read JSON lines from it instead of a server; `-` is standard input.
+    exit_code: the exit status tells what was found (outcome.Outcome).
     """
 
     allow: tuple[flow_pb2.FlowFilter, ...] = ()
@@ -102,7 +110,13 @@ class ObserveOptions:
     server: ServerOptions = field(default_factory=ServerOptions)
     input_file: str | None = None
     print_raw_filters: bool = False
+    exit_code: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def filtered(self) -> bool:
+        """Whether only some of the flows are asked for."""
+        return bool(self.allow or self.deny)
 
     def request(self) -> observer_pb2.GetFlowsRequest:
         """The request that asks a server for this."""

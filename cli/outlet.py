@@ -21,6 +21,19 @@ async def flush_regularly(stream: TextIO) -> None:
         stream.flush()
 
 
+async def until_reader_gone(stream: TextIO, work: asyncio.Task[None], *others: asyncio.Task[None]) -> None:
+    """Waits until the work, one of the others, or the stream's reader ends or fails; ends all. Raises what they raise."""
+    tasks = [work, *others, asyncio.create_task(reader_gone(stream))]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def reader_gone(stream: TextIO) -> None:
     """Raises BrokenPipeError once nobody can read the pipe any more; waits forever for other streams.
 

@@ -15,7 +15,7 @@ from flows.cli.limit import limit
 from flows.cli.print.escape import escape
 from flows.flow.filter import compile_filters
 from flows.flow.table import choose
-from flows.proto import observer_pb2
+from flows.proto import flows_pb2, observer_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,15 +33,17 @@ class ReplayError(Exception):
     """The input file cannot be read or understood: one line with file and line number; exit status 1."""
 
 
-def replay(options: ObserveOptions, warn: Callable[[str], None]) -> Iterator[observer_pb2.GetFlowsResponse]:
-    """The responses in options.input_file that match, in the file's order.
+def replay(
+    options: ObserveOptions, warn: Callable[[str], None], covered: Callable[[flows_pb2.Coverage], None]
+) -> Iterator[observer_pb2.GetFlowsResponse]:
+    """The responses in options.input_file that match, in the file's order. covered: takes what the file says of coverage.
 
     Raises ReplayError for the file, FilterError for filters that cannot be.
     """
     path = options.input_file or "-"
     matches = compile_filters(options.allow, options.deny)
     bound, everything = limit(options.selection), replace(options.selection, number=0)
-    for batch in _Reader(path, warn).batches():
+    for batch in _Reader(path, warn, covered).batches():
         for response in choose(batch, matches, everything):
             yield from bound.push(response)
             if bound.done:
@@ -52,23 +54,29 @@ def replay(options: ObserveOptions, warn: Callable[[str], None]) -> Iterator[obs
 class _Reader:
     """Reads and parses the lines of a file; warns once of what it leaves out."""
 
-    def __init__(self, path: str, warn: Callable[[str], None]) -> None:
+    def __init__(self, path: str, warn: Callable[[str], None], covered: Callable[[flows_pb2.Coverage], None]) -> None:
         self._path, self._warn, self._warned = path, warn, False
+        self._covered = covered
 
     def batches(self) -> Iterator[list[observer_pb2.GetFlowsResponse]]:
         try:
             with self._open() as file:
                 for lines in _lines(file):
-                    yield [self._parse(number, line) for number, line in lines if line.strip()]
+                    parsed = [self._parse(number, line) for number, line in lines if line.strip()]
+                    yield [response for response in parsed if response is not None]
         except OSError as error:
             raise ReplayError(f"--input-file {escape(self._path)}: {error.strerror}") from error
 
     def _open(self) -> AbstractContextManager[BinaryIO]:
         return nullcontext(sys.stdin.buffer) if self._path == "-" else Path(self._path).open("rb")
 
-    def _parse(self, number: int, line: bytes) -> observer_pb2.GetFlowsResponse:
+    def _parse(self, number: int, line: bytes) -> observer_pb2.GetFlowsResponse | None:
+        """The response of a line; None for one that tells of coverage."""
         try:
             data = json.loads(line)
+            if isinstance(data, dict) and isinstance(data.get("coverage"), dict):
+                self._covered(json_format.ParseDict(data["coverage"], flows_pb2.Coverage(), ignore_unknown_fields=True))
+                return None
             try:
                 return _message(data, ignore_unknown_fields=False)
             except json_format.ParseError as error:

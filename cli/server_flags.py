@@ -17,20 +17,24 @@ if TYPE_CHECKING:
     from flows.cli.options import ServerOptions
 
 # The flags of `flows observe` that say how to reach a server.
-_SERVER_OPTIONS = [row for row in OPTIONS.values() if row.group == OPTIONS["server"].group or row.name == "config"]
+_SERVER_OPTIONS = [row for row in OPTIONS.values() if row.group == OPTIONS["server"].group or row.name in {"config", "debug"}]
 
 
 def parse_server_flags(
     command: str, arguments: Sequence[str], env: Mapping[str, str], formats: Sequence[str], default: str
 ) -> tuple[ServerOptions, str]:
-    """How to reach the server, and the output format. Raises UsageError; `--help` prints and exits."""
+    """How to reach the server, and the output format. Raises UsageError; `--help` prints and exits.
+
+    formats: of --output; without any there is no such flag.
+    """
     parsed, extra = _parser(command, formats, default).parse_known_args(arguments)
     if extra:
-        flags = [f"--{name}" for name in (*(row.name for row in _SERVER_OPTIONS), "output", "help")]
+        names = [*(row.name for row in _SERVER_OPTIONS), *(["output"] if formats else []), "help"]
+        flags = [f"--{name}" for name in names]
         close = nearest(extra[0].partition("=")[0], flags)
         hint = f"; did you mean {close}?" if close else f"; {command} --help lists all"
         raise UsageError(f'{command}: unexpected "{extra[0]}"{hint}')
-    if parsed.output not in formats:
+    if formats and parsed.output not in formats:
         close = nearest(parsed.output, formats)
         hint = f"; did you mean {close}?" if close else ""
         raise UsageError(f'--output "{parsed.output}": expected one of {", ".join(formats)}{hint}')
@@ -40,8 +44,11 @@ def parse_server_flags(
 
 def _parser(command: str, formats: Sequence[str], default: str) -> argparse.ArgumentParser:
     parser = FlagParser(prog=command, usage=f"{command} [flags]")
-    about = f"one of {', '.join(formats)} (default {default})"
-    parser.add_argument("-o", "--output", metavar="FORMAT", default=default, help=about)
+    if formats:
+        about = f"one of {', '.join(formats)} (default {default})"
+        parser.add_argument("-o", "--output", metavar="FORMAT", default=default, help=about)
+    else:
+        parser.set_defaults(output=default)
     for row in _SERVER_OPTIONS:
         _declare(parser, row)
     return parser

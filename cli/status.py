@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import aclosing
+from typing import TYPE_CHECKING
 
+from flows.cli.print.coverage import skew
 from flows.cli.print.escape import escape
 from flows.cli.print.jsonlines import json_line
 from flows.cli.print.status import status_compact, status_dict, status_table
 from flows.cli.print.table import table
+from flows.cli.route import connection
 from flows.cli.servers import ServerError
-from flows.proto import observer_pb2
+from flows.proto import flows_pb2, observer_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from flows.cli.client import Client
     from flows.cli.options import ServerOptions
     from flows.cli.servers import Server
-
-Answer = TypeVar("Answer")
 
 STATUS_FORMATS: Mapping[str, Callable[[observer_pb2.ServerStatusResponse], str]] = {
     "compact": status_compact,
@@ -44,56 +45,47 @@ NAMESPACE_FORMATS: Mapping[str, Callable[[Sequence[tuple[str, str]]], str]] = {
 }
 
 
-def print_status(servers: Sequence[Server], options: ServerOptions, output: str) -> None:
-    """Prints health and status of each server. Raises ServerError if one does not answer or is ill."""
-    answers, failures = _ask(servers, options, _healthy_status)
-    for server, status in answers:
-        if output == "compact":
-            print(f"Healthcheck (via {escape(server.address)}): Ok")
-        sys.stdout.write(STATUS_FORMATS[output](status))
-    _raise_first(failures)
+def print_status(server: Server | None, options: ServerOptions, output: str) -> None:
+    """Prints health and status of the server. Raises ServerError if it does not answer or is ill."""
+    named, status, clocks = asyncio.run(_status(server, options))
+    if output == "compact":
+        print(f"Healthcheck (via {escape(named)}): Ok")
+    sys.stdout.write(STATUS_FORMATS[output](status))
+    if output == "compact" and clocks:
+        print(f"Clocks: {clocks}")
 
 
-def print_namespaces(servers: Sequence[Server], options: ServerOptions, output: str) -> None:
-    """Prints the namespaces of which the servers hold flows, sorted. Raises ServerError."""
-    merged = observer_pb2.GetNamespacesResponse()
-    answers, failures = _ask(servers, options, lambda client: client.namespaces())
-    for _, answer in answers:
-        merged.namespaces.extend(answer.namespaces)
-    found = sorted({(each.cluster, each.namespace) for each in merged.namespaces})
-    if answers:
-        sys.stdout.write(NAMESPACE_FORMATS[output](found))
-    _raise_first(failures)
+def print_namespaces(server: Server | None, options: ServerOptions, output: str) -> None:
+    """Prints the namespaces of which the server holds flows, sorted. Raises ServerError."""
+
+    async def ask() -> observer_pb2.GetNamespacesResponse:
+        async with connection(server, options) as client:
+            return await client.namespaces()
+
+    found = sorted({(each.cluster, each.namespace) for each in asyncio.run(ask()).namespaces})
+    sys.stdout.write(NAMESPACE_FORMATS[output](found))
 
 
-async def _healthy_status(client: Client) -> observer_pb2.ServerStatusResponse:
-    if not await client.healthy():
-        raise ServerError(client.server, "not healthy")
-    return await client.status()
+async def _status(server: Server | None, options: ServerOptions) -> tuple[str, observer_pb2.ServerStatusResponse, str]:
+    """How the server is called, what it says of itself, and with --debug how far its nodes' clocks are off."""
+    async with connection(server, options) as client:
+        if not await client.healthy():
+            raise ServerError(client.server, "not healthy")
+        clocks = await _clocks(client) if options.debug else ""
+        return str(client.server), await client.status(), clocks
 
 
-def _ask(
-    servers: Sequence[Server], options: ServerOptions, question: Callable[[Client], Awaitable[Answer]]
-) -> tuple[list[tuple[Server, Answer]], list[ServerError]]:
-    """The servers' answers, asked all at once, and the failures of those that gave none."""
-    from flows.cli.client import connect  # noqa: PLC0415 - gRPC takes a while to load
-
-    async def ask_one(client: Client) -> Answer | ServerError:
-        try:
-            return await question(client)
-        except ServerError as error:
-            return error
-
-    async def ask() -> list[Answer | ServerError]:
-        async with connect(servers, options) as clients:
-            return await asyncio.gather(*map(ask_one, clients))
-
-    answers = list(zip(servers, asyncio.run(ask()), strict=True))
-    given = [(server, answer) for server, answer in answers if not isinstance(answer, ServerError)]
-    return given, [answer for _, answer in answers if isinstance(answer, ServerError)]
-
-
-def _raise_first(failures: Sequence[ServerError]) -> None:
-    """Those that answered are shown; the exit status and the last line still tell of one that did not."""
-    if failures:
-        raise failures[0]
+async def _clocks(client: Client) -> str:
+    """From the coverage of the smallest query; a server without batches does not tell."""
+    request = flows_pb2.FlowsRequest(query=observer_pb2.GetFlowsRequest(number=1))
+    try:
+        async with aclosing(client.get_batches(request, None)) as batches:
+            told = [batch.coverage async for batch in batches if batch.HasField("coverage")]
+    except ServerError as error:
+        if error.code != "UNIMPLEMENTED":
+            raise
+        return "not told by this server"
+    measured = [node for each in told for node in each.nodes if node.HasField("clock_offset")]
+    if not measured:
+        return "not measured"
+    return skew(measured) or f"{len(measured)} measured, none is off by more than 10 ms"

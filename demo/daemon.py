@@ -60,9 +60,11 @@ class ControlPlane:
         return NodeParts(node, self.storage, AddressPool(node), recorder, self.root / node.name, self.account_files)
 
     def lay_out(self) -> None:
-        """Make the network, the certificates and the nodes' cgroups."""
+        """Make the network, the certificates, the nodes' cgroups, and where the agents keep their programs."""
         wire.build(layout.NODES)
         write_certificates()
+        layout.BPF.mkdir()
+        netns.run(["mount", "-t", "bpf", layout.NAME, os.fspath(layout.BPF)])
         layout.RELAY_SOCKET.symlink_to(layout.SOCKETS / layout.RELAY_SOCKET.name)
         for node in layout.NODES:
             (self.root / node.name).mkdir(parents=True, exist_ok=True)

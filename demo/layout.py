@@ -37,6 +37,7 @@ RELAY_SOCKET = STATE / "relay.sock"  # where the CLI looks; a link into SOCKETS
 PKI = STATE / "pki"
 FLOWS_CA, AGENT_PKI, RELAY_PKI = PKI / "flows-ca.crt", PKI / "agent", PKI / "relay"
 LOGS = STATE / "logs"
+BPF = STATE / "bpf"  # a bpffs of the demo's own: unmounting it removes all that agents keep there
 NETNS = Path("/run/netns")
 
 # The wire: a bridge in a namespace of its own, so that neither br_netfilter nor the machine's firewall sees

@@ -29,6 +29,7 @@ PROGRAMS = {
     "ip": "iproute2",
     "nft": "nftables",
     "nsenter": "util-linux",
+    "umount": "mount",
     "nginx": "nginx-light",
     "dnsmasq": "dnsmasq-base",
     "curl": "curl",

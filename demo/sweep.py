@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 from flows.demo import layout
@@ -32,6 +33,8 @@ def sweep() -> None:
         netns.ip_batch(None, [f"link del {link}"])
     for family, name in _tables():
         netns.run(["nft", "delete", "table", family, name])
+    if layout.BPF.is_mount():
+        netns.run(["umount", os.fspath(layout.BPF)])
     shutil.rmtree(layout.STATE, ignore_errors=True)
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # Following, both views of a moment come within one window or the next: agents tell twice a second at the least.
 RECENT_NS = 2 * SECOND
-MOST_RECENT = 16_384
+MOST_RECENT = 4_096
 # Following a filter, the other view's flows that come after the question (its end, mostly) are found by asking once more.
 AGAIN_NS = SECOND
 MOST_AGAIN = 1_024

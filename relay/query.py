@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from flows.flow.filter import Selection
     from flows.relay.clock import Clock
 
-SKEW_NS: Final = 10 * MILLISECOND
-"""Clocks that are no further apart are taken as one: below, two hosts' own delays matter as much."""
+SLACK_NS: Final = 10 * MILLISECOND  # clocks run apart between two measurements; so much more is asked for, and left out again
 NO_NUMBER: Final = 1 << 62  # of no flow
 UNLIMITED: Final = 1 << 63  # Hubble's --all is a number that no agent keeps
 DELAY_NS: Final = 100 * MILLISECOND  # between the batches of one agent: less than people notice
@@ -99,8 +98,8 @@ def delay_ns(query: Query, agents: int) -> int:
 
 
 def offset_ns(clock: Clock | None) -> int:
-    """By how much a node's times are corrected: its clock's offset, if that matters and is known better than it matters."""
-    if clock is None or abs(clock.offset_ns) <= max(SKEW_NS, clock.error_ns):
+    """By how much a node's times are corrected: its clock's offset, unless that may be nothing but the measurement's error."""
+    if clock is None or abs(clock.offset_ns) <= clock.error_ns:
         return 0
     return clock.offset_ns
 
@@ -157,5 +156,5 @@ def _asked(query: Query, start: Start, clock: Clock | None) -> observer_pb2.GetF
     if selection.until is not None and shift:
         asked.until.FromNanoseconds(selection.until + shift)
     if selection.until is None and not selection.follow and clock is not None:  # all nodes' answers end at one moment
-        asked.until.FromNanoseconds(query.began_ns + clock.offset_ns + max(SKEW_NS, clock.error_ns))
+        asked.until.FromNanoseconds(query.began_ns + clock.offset_ns + max(SLACK_NS, clock.error_ns))
     return asked

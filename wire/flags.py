@@ -34,11 +34,14 @@ class Parser(argparse.ArgumentParser):
         sys.exit(USAGE)
 
 
-def add_server_flags(parser: Parser, listen: Sequence[str], anybody: str) -> None:
-    """--listen, --tls-... and --allow-unauthenticated. listen: the default. anybody: what the last one lets anybody do."""
+def add_server_flags(parser: Parser, listen: Sequence[str], anybody: str, needed: str = "") -> None:
+    """--listen, --tls-... and --allow-unauthenticated.
+
+    listen: the default. anybody: what the last one lets anybody do. needed: what else --listen is to say, of credentials.
+    """
     add = parser.add_argument
     add("--listen", type=listen_address, action="append", metavar="ADDRESS",
-        help=f"host:port or unix:///path, repeatable; default {', '.join(listen)}")  # fmt: skip
+        help=f"host:port or unix:///path, repeatable; default {', '.join(listen)}{needed}")  # fmt: skip
     add("--tls-cert-file", type=Path, metavar="FILE", help="server certificate for TCP listeners off this machine")
     add("--tls-key-file", type=Path, metavar="FILE", help="its key")
     add("--tls-client-ca-file", type=Path, metavar="FILE", help="CA that clients' certificates must come from")

@@ -8,6 +8,7 @@ event      the TYPE and VERDICT columns
 cells      a flow or lost events as (column, value)
 compact, dicts, table, jsonlines     one output format each
 nodes      node status lines (standard error)
+coverage   how far an answer can be trusted
 status     the answer of `flows status`
 printer    takes responses, picks the format, writes
 """

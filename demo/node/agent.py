@@ -21,6 +21,7 @@ def command(node: layout.NodeLayout, cgroup: Path) -> list[str]:
         *("--cgroup", os.fspath(cgroup)),
         *("--node", node.name),
         *("--cluster", layout.CLUSTER),
+        *("--keep", os.fspath(layout.BPF / node.name)),
         *("--listen", f"{node.address}:{layout.AGENT_PORT}"),
         *("--listen", node.agent_socket),
         *("--kubeconfig", os.fspath(layout.AGENT_KUBECONFIG)),

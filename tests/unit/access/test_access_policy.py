@@ -43,7 +43,16 @@ def test_access_off_this_machine(
 ) -> None:
     given = api if kubernetes else None
     made = accesses(given, REMOTE, client_certificates=certificates, allow_unauthenticated=unauthenticated)
-    assert (type(made.local), type(made.remote)) == (Open, kind)
+    assert (type(made.sockets), type(made.remote)) == (Open, kind)
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("kubernetes", "unauthenticated", "kind"), [(True, False, KubernetesAccess), (True, True, Open), (False, False, Open)]
+)
+def test_access_on_loopback(api: CountingApi, *, kubernetes: bool, unauthenticated: bool, kind: type) -> None:
+    made = accesses(api if kubernetes else None, [], allow_unauthenticated=unauthenticated)
+    assert (type(made.sockets), type(made.loopback)) == (Open, kind)
     made.close()
 
 
@@ -54,7 +63,7 @@ def test_listener_that_knows_nobody_is_refused_at_start() -> None:
 
 async def test_without_remote_listeners_nothing_is_needed_and_remote_is_closed() -> None:
     made = accesses(None, [])
-    assert (await made.local.admit(Credentials())).scope.namespaces is None
+    assert (await made.sockets.admit(Credentials())).scope.namespaces is None
     with pytest.raises(Denied):
         await made.remote.admit(Credentials())
 
@@ -111,7 +120,7 @@ async def made(api: CountingApi) -> AsyncIterator[Accesses]:
 
 @pytest.fixture
 async def local(made: Accesses, tmp_path: Path) -> AsyncIterator[str]:
-    server, address = await start(made.local, f"unix://{tmp_path}/s")
+    server, address = await start(made.sockets, f"unix://{tmp_path}/s")
     yield address
     await server.stop(0)
 
@@ -139,7 +148,7 @@ async def test_credentials_given_to_a_local_listener_limit_the_view(cluster: Clu
 
 
 async def test_without_kubernetes_a_local_listener_does_not_look_at_tokens(tmp_path: Path) -> None:
-    server, address = await start(accesses(None, []).local, f"unix://{tmp_path}/s")
+    server, address = await start(accesses(None, []).sockets, f"unix://{tmp_path}/s")
     assert await ask(grpc.aio.insecure_channel(address), bearer("any")) == "|everything"
     await server.stop(0)
 
@@ -218,7 +227,7 @@ async def test_without_kubernetes_a_certificate_shows_everything(cluster: Cluste
 
 
 async def test_a_grant_for_everything_does_not_end(made: Accesses) -> None:
-    grant = await made.local.admit(Credentials())
+    grant = await made.sockets.admit(Credentials())
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await grant.revoked()

@@ -75,35 +75,6 @@ def test_json_of_private_data_is_expanded(serve: Serve, capsys: Capture) -> None
 
 
 @pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        ([], ["a1", "b2", "a3", "b4"]),
-        (["--last", "3"], ["b2", "a3", "b4"]),
-        (["--first", "2"], ["a1", "b2"]),
-        (["--all"], ["a1", "b2", "a3", "b4"]),
-        (["-f", "--last", "1"], ["b4"]),
-    ],
-)
-@pytest.mark.parametrize("joined", [True, False])
-def test_several_servers_are_one(serve: Serve, capsys: Capture, flags: list[str], expected: list[str], joined: bool) -> None:
-    a, b = (serve(Observer([at(n, name), at(n + 2, name)])) for n, name in ((1, "a"), (2, "b")))
-    where = ["--server", f"{a},{b}"] if joined else ["--server", a, f"--server={b}"]
-    assert main(["observe", *where, *flags]) == 0
-    assert shown(capsys.readouterr().out) == expected
-
-
-def test_a_server_that_fails_is_told_and_the_others_go_on(serve: Serve, capsys: Capture, tmp_path: Path) -> None:
-    good = serve(Observer([at(1, "a"), at(2, "a")]))
-    bad = serve(Observer([at(1, "b")], failure=(grpc.StatusCode.RESOURCE_EXHAUSTED, "no\x1b[2J room")))
-    gone = f"unix://{tmp_path}/gone"
-    assert main(["observe", "--server", f"{gone},{bad},{good}"]) == 0
-    out, err = capsys.readouterr()
-    assert sorted(shown(out)) == ["a1", "a2", "b1"]
-    assert '[flows]: Error "cannot reach it: No such file or directory" on 1 nodes: unix://' in err
-    assert r'[flows]: Error "resource exhausted: no\x1b[2J room" on 1 nodes: unix://' in err
-
-
-@pytest.mark.parametrize(
     ("failure", "status", "message"),
     [
         (
@@ -135,32 +106,30 @@ def test_an_absent_server_is_one_line_with_a_cure(capsys: Capture, tmp_path: Pat
 
 @pytest.fixture
 def empty_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(servers, "LOCAL_SOCKET", f"unix://{tmp_path}/flows.sock")
-    monkeypatch.setattr(servers, "DEMO_AGENTS", tmp_path / "agents.json")
-    monkeypatch.setattr(servers, "find_servers", servers.find_servers)
-    for variable in servers.VARIABLES:
-        monkeypatch.delenv(variable, raising=False)
+    for name in ("RELAY_SOCKET", "LOCAL_SOCKET", "DEMO_SOCKET"):
+        monkeypatch.setattr(servers, name, f"unix://{tmp_path}/{name}")
     return tmp_path
 
 
-def test_without_a_name_the_demo_clusters_agents_are_asked(serve: Serve, capsys: Capture, empty_machine: Path) -> None:
-    agents = [serve(Observer([at(1, "a")])), serve(Observer([at(2, "b")]))]
-    (empty_machine / "agents.json").write_text(json.dumps(agents))
+def test_without_a_name_this_machines_relay_is_asked(serve: Serve, capsys: Capture, empty_machine: Path) -> None:
+    serve(Observer([at(1, "agent")]), address=servers.LOCAL_SOCKET)
+    serve(Observer([at(1, "relay")]), address=servers.RELAY_SOCKET)
     assert main(["observe"]) == 0
-    assert shown(capsys.readouterr().out) == ["a1", "b2"]
+    assert shown(capsys.readouterr().out) == ["relay1"]
 
 
 @pytest.mark.parametrize("variable", ["FLOWS_SERVER", "HUBBLE_SERVER"])
-def test_the_environment_names_servers(
+def test_the_environment_names_a_server(
     serve: Serve, capsys: Capture, monkeypatch: pytest.MonkeyPatch, empty_machine: Path, variable: str
 ) -> None:
-    monkeypatch.setenv(variable, ",".join([serve(Observer([at(1, "a")])), serve(Observer([at(2, "b")]))]))
+    serve(Observer([at(1, "relay")]), address=servers.RELAY_SOCKET)
+    monkeypatch.setenv(variable, serve(Observer([at(1, "named")])))
     assert main(["observe"]) == 0
-    assert shown(capsys.readouterr().out) == ["a1", "b2"]
+    assert shown(capsys.readouterr().out) == ["named1"]
 
 
 def test_a_malformed_server_is_a_usage_error(capsys: Capture) -> None:
-    assert main(["observe", "--server", "a:1,/run/x.sock"]) == 2
+    assert main(["observe", "--server", "/run/x.sock"]) == 2
     assert 'flows: --server "/run/x.sock": expected host:port' in capsys.readouterr().err
 
 
@@ -168,4 +137,6 @@ def test_what_an_ambiguous_word_was_taken_for_is_said(serve: Serve, capsys: Capt
     assert main(["observe", "--server", serve(Observer()), "--from", "svc-a"]) == 0
     out, err = capsys.readouterr()
     assert out == ""
-    assert all(line.startswith("flows: ") for line in err.splitlines())
+    *notes, last = err.splitlines()
+    assert all(line.startswith("flows: ") for line in notes)
+    assert last == "no flows; the server does not tell whether all nodes answered"

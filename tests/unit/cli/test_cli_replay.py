@@ -128,3 +128,30 @@ def test_any_file_is_shown_or_refused_in_one_line(tmp_path: Path, capsys: Captur
     assert status in {0, 1}
     assert "fault of flows" not in err
     assert err.count("\n") <= 2
+
+
+def coverage(**fields: object) -> str:
+    return json.dumps({"coverage": fields, "node_name": "relay", "time": "1970-01-01T00:00:06Z"})
+
+
+@pytest.mark.parametrize(
+    ("lines", "flags", "status"),
+    [
+        ([flow(1)], [], 0),
+        ([flow(1)], ["--verdict", "DROPPED"], 1),
+        ([flow(1), coverage(complete=True)], ["--verdict", "DROPPED"], 1),
+        ([flow(1), coverage(nodes=[{"node": "a", "later": 1}])], ["--verdict", "DROPPED"], 3),
+        ([flow(1), coverage()], [], 3),
+        ([LOSS], [], 3),
+        ([], [], 1),
+    ],
+)
+def test_what_was_missing_when_the_file_was_written_is_still_missing(
+    tmp_path: Path, capsys: Capture, lines: list[str], flags: list[str], status: int
+) -> None:
+    path = tmp_path / "covered.json"
+    path.write_text("\n".join(lines))
+    assert main(["observe", "--exit-code", "--input-file", str(path), *flags]) == status
+    out, err = capsys.readouterr()
+    assert "coverage" not in out
+    assert err == ""

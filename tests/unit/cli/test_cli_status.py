@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import pytest
 from cli_server import Observer, Serve
 
 from flows.cli.main import main
 from flows.proto.observer_pb2 import ServerStatusResponse
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Capture = pytest.CaptureFixture[str]
 STATUS = ServerStatusResponse(num_flows=3, max_flows=4, seen_flows=5, uptime_ns=10**9, version="v1")
@@ -49,22 +45,10 @@ def test_a_server_that_is_ill_is_a_failure(serve: Serve, capsys: Capture) -> Non
     assert capsys.readouterr().err == f"flows: {server}: not healthy\n"
 
 
-@pytest.mark.parametrize(("command", "first"), [(["status"], "Healthcheck (via unix:"), (["list", "namespaces"], "NAMESPACE")])
-def test_servers_that_answer_are_shown_beside_one_that_does_not(
-    serve: Serve, capsys: Capture, tmp_path: Path, command: list[str], first: str
-) -> None:
-    where = f"unix://{tmp_path}/none,{serve(Observer(status=STATUS))}"
-    assert main([*command, "--server", where]) == 1
-    out, err = capsys.readouterr()
-    assert out.startswith(first)
-    assert err.startswith(f"flows: unix://{tmp_path}/none: cannot reach it")
-
-
-def test_namespaces_of_all_servers(serve: Serve, capsys: Capture) -> None:
-    held = [[("", "shop"), ("west", "a")], [("", "shop")]]
-    where = ",".join(serve(Observer(namespaces=namespaces)) for namespaces in held)
+def test_namespaces(serve: Serve, capsys: Capture) -> None:
+    server = serve(Observer(namespaces=[("", "shop"), ("west", "a"), ("", "shop")]))
     for output in ("table", "wide", "json"):
-        assert main(["list", "namespaces", "--server", where, "-o", output]) == 0
+        assert main(["list", "namespaces", "--server", server, "-o", output]) == 0
     table, wide, listed = capsys.readouterr().out.partition("NAMESPACE   ")
     assert table.splitlines() == ["NAMESPACE", "shop", "a"]
     assert listed.splitlines()[:3] == ["CLUSTER", "shop        ", "a           west"]
@@ -84,8 +68,10 @@ def test_namespaces_of_all_servers(serve: Serve, capsys: Capture) -> None:
         ),
         (["status", "--sever", "x"], 'flows: flows status: unexpected "--sever"; did you mean --server?'),
         (["status", "--from", "x"], 'flows: flows status: unexpected "--from"'),
-        (["list", "pods"], 'flows: flows list "pods": expected namespaces, i.e. `flows list namespaces`'),
-        (["list"], 'flows: flows list "": expected namespaces, i.e. `flows list namespaces`'),
+        (["list", "pods"], 'flows: flows list "pods": expected namespaces or nodes, e.g. `flows list namespaces`'),
+        (["list"], 'flows: flows list "": expected namespaces or nodes'),
+        (["watch", "nodes"], 'flows: flows watch "nodes": expected peers, e.g. `flows watch peers`'),
+        (["watch", "peers", "-o", "json"], 'flows: flows watch peers: unexpected "-o"'),
         (["status", "--server", "x:y"], 'flows: --server "x:y": expected host:port'),
     ],
 )

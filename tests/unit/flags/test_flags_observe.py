@@ -74,6 +74,13 @@ def test_a_request_holds_all_that_a_server_needs():
     assert not parse().request().HasField("field_mask")
 
 
+def test_the_command_line_outdoes_a_variable_for_a_port_forward():
+    assert parse(FLOWS_PORT_FORWARD="true", FLOWS_SERVER="a:1").server.port_forward
+    assert parse(FLOWS_PORT_FORWARD="true", FLOWS_SERVER="a:1").server.address == ""
+    named = parse("--server", "b:2", FLOWS_PORT_FORWARD="true").server
+    assert (named.port_forward, named.address) == (False, "b:2")
+
+
 def test_output_options():
     output = parse("-ojsonpb", "--color=always", "--time-format", "rfc3339nano", "--numeric", "-D", "-s").output
     assert (output.format, output.color, output.time_format) == (Format.JSON, Color.ALWAYS, TimeFormat.RFC3339_NANO)
@@ -114,7 +121,14 @@ def test_hubbles_older_json_on_request(spelling, form):
         (["--timeout", "5 sec"], "did you mean 5s?"),
         (["--tls", "--tls-client-cert-file", "c"], "must be given together"),
         (["--basic-auth-username", "u", "--basic-auth-password", "p"], "needs TLS"),
-        (["-P"], "not supported yet: --port-forward"),
+        (["-P", "--server", "a:1"], "cannot set both --server and --port-forward"),
+        (["-P", "--input-file", "f"], "cannot set both --input-file and --port-forward"),
+        (["--port-forward-port", "70000"], "expected a port"),
+        (["--kube-namespace", "../kube-system"], "expected the name of a namespace"),
+        (["--server", "a:1", "--server", "b:2"], "expected one server; run `flows relay --peers a:1,b:2`"),
+        (["--server", "a:1,b:2"], "expected one server; run `flows relay --peers a:1,b:2`"),
+        (["--exit-code", "-f"], "--follow never ends"),
+        (["--tls", "--basic-auth-username", "u", "--basic-auth-password", "p", "--token-file", "f"], "cannot set both"),
         (["--namespace", "a/b"], "did you mean a?"),
         (["--from-pod", "a/b", "--from-service", "c/d"], "conflicts with pod"),
         (["--tcp-flags", "SYN,FOO"], "unknown tcp flag 'FOO'"),

@@ -1,0 +1,127 @@
+import pytest
+from stream_samples import MS, S, position
+
+from flows.flow.request import RequestError
+from flows.proto import flow_pb2, flows_pb2, observer_pb2
+from flows.relay import query as queries
+from flows.relay.clock import Clock
+from flows.relay.query import Start
+
+NOW = 1_000 * S
+FAST = Clock(7 * S, 2 * MS)  # a clock that is 7 s ahead
+
+
+def request(**query):
+    made = flows_pb2.FlowsRequest()
+    for name, value in query.items():
+        if name in ("since", "until"):
+            getattr(made.query, name).FromNanoseconds(value)
+        else:
+            setattr(made.query, name, value)
+    return made
+
+
+def query(**more):
+    return queries.parse_batched(request(**more), now_ns=NOW)
+
+
+def asked(made, start=None, clock=None, agents=1, namespaces=None):
+    return queries.for_agent(made, start or Start(), clock, agents, namespaces)
+
+
+@pytest.mark.parametrize(
+    ("clock", "offset"),
+    [
+        (None, 0),
+        (Clock(10 * MS, 0), 0),
+        (Clock(11 * MS, MS), 11 * MS),
+        (Clock(-11 * MS, MS), -11 * MS),
+        (Clock(50 * MS, 60 * MS), 0),
+    ],
+)
+def test_clocks_are_corrected_if_it_matters_and_is_known(clock, offset):
+    assert queries.offset_ns(clock) == offset
+
+
+def test_times_are_asked_by_the_nodes_clock():
+    got = asked(query(since=NOW - 5 * S, until=NOW - S, number=3), clock=FAST).query
+    assert (got.since.ToNanoseconds(), got.until.ToNanoseconds(), got.number) == (NOW + 2 * S, NOW + 6 * S, 3)
+
+
+def test_an_answer_that_ends_is_of_one_moment():
+    assert asked(query(), clock=FAST).query.until.ToNanoseconds() == NOW + 7 * S + 10 * MS
+    assert not asked(query()).query.HasField("until"), "without a clock nobody knows when that is"
+    assert not asked(query(follow=True), clock=FAST).query.HasField("until")
+
+
+@pytest.mark.parametrize(
+    ("agents", "wanted", "expected"),
+    [(1, None, 100), (100, None, 100), (500, None, 500), (5000, None, 1000), (500, 50, 50), (1, 2000, 100), (1, 10, 10)],
+)
+def test_the_more_agents_the_longer_they_gather(agents, wanted, expected):
+    made = request(follow=True)
+    if wanted:
+        made.max_delay.FromMilliseconds(wanted)
+    got = asked(queries.parse_batched(made), agents=agents)
+    assert got.max_delay.ToMilliseconds() == expected
+
+
+def test_going_on_is_instead_of_number_and_since():
+    got = asked(query(follow=True, number=5, since=NOW - S), Start(position("node-1", received=5)))
+    assert [each.received for each in got.resume] == [5]
+    assert (got.query.number, got.query.HasField("since"), got.query.follow) == (0, False, True)
+
+
+@pytest.mark.parametrize(("more", "since"), [({}, NOW), ({"number": 9}, NOW), ({"since": NOW - S}, NOW - S)])
+def test_who_comes_late_begins_where_the_query_does(more, since):
+    got = asked(query(follow=True, **more), Start(late=True), FAST).query
+    assert (got.since.ToNanoseconds(), got.number) == (since + 7 * S, 0)
+
+
+@pytest.mark.parametrize(
+    ("own", "may_see", "expected"), [(None, None, None), (["a"], None, ["a"]), (["a"], {"c", "b"}, ["b", "c"])]
+)
+def test_agents_are_told_what_the_caller_may_see(own, may_see, expected):
+    made = request()
+    if own is not None:
+        made.namespaces.names.extend(own)
+    got = asked(queries.parse_batched(made), namespaces=None if may_see is None else frozenset(may_see))
+    assert (list(got.namespaces.names) if got.HasField("namespaces") else None) == expected
+
+
+def test_filters_go_down_as_they_are_and_masks_with_what_the_relay_needs():
+    made = request()
+    made.query.blacklist.add().verdict.append(flow_pb2.DROPPED)
+    made.query.field_mask.paths.extend(["uuid", "source.pod_name"])
+    parsed = queries.parse_batched(made)
+    got = asked(parsed).query
+    assert got.blacklist == made.query.blacklist
+    assert {"uuid", "source", "destination", "l4"} <= set(got.field_mask.paths)
+    assert list(made.query.field_mask.paths) == ["uuid", "source.pod_name"]
+    assert not parsed.whole.HasField("field_mask")
+    assert not parsed.extensions
+
+
+def test_plain_agents_go_on_by_time():
+    made = queries.parse(observer_pb2.GetFlowsRequest(number=3), now_ns=NOW)
+    got = queries.for_observer(made, Start(position("node-1", watermark_ns=41)), None)
+    assert (got.since.ToNanoseconds(), got.number) == (42, 0)
+
+
+def test_the_time_asked_for():
+    assert query().since_ns is None
+    assert query(follow=True).since_ns == NOW
+    assert query(follow=True, number=3).since_ns is None
+    assert query(since=5).since_ns == 5
+    made = request(follow=True)
+    made.resume.append(position("a", watermark_ns=70))
+    made.resume.append(position("b", watermark_ns=60))
+    assert queries.parse_batched(made, now_ns=NOW).since_ns == 60
+
+
+@pytest.mark.parametrize("paths", [["nothing"], ["source.pods"], ["uuid", "source..x"]])
+def test_masks_of_no_flow_are_refused(paths):
+    made = observer_pb2.GetFlowsRequest()
+    made.field_mask.paths.extend(paths)
+    with pytest.raises(RequestError, match="field_mask: not all of"):
+        queries.parse(made)
