@@ -18,6 +18,9 @@ SECOND = 1_000_000_000
 # How much later than the opener's the other node may begin to see a connection, clocks apart: half a round trip around the world,
 # and a first packet that was queued.
 PATH_NS = SECOND // 2
+# How long the opener may wait until the acceptor's socket is there: a SYN is repeated after 1, 3, 7, 15 and 31 s (RFC 6298). One
+# that got through later still is rather left alone than taken for another.
+HANDSHAKE_NS = 31 * SECOND
 # A connection older than its agent is taken to have lived for this long before what the agent says of it: an agent tells of
 # everything that is active every 5 s and sweeps every 5 s, so that both views of such a connection always overlap.
 UNKNOWN_LIFE_NS = 10 * SECOND
@@ -44,9 +47,9 @@ def partners(batch: Batch, ends: EndColumns, clocks: Clocks) -> Numbers:
 
     - the same tuple; or the opener called a Service's address, and the acceptor is a pod that this Service selects, or an
       end that no Service is known to select: then address and port were translated on the way;
-    - lives that overlap; of the one that began next before and the one that began next after the closer. Where they overlap
-      by no more than what clocks and paths leave open, and behind Services, each must be the other's closest: ports are
-      used again and again.
+    - lives that overlap, and beginnings, where known, no further apart than a handshake may take; of the one that began
+      next before and the one that began next after the closer. Where they overlap by no more than what clocks and paths
+      leave open, and behind Services, each must be the other's closest: ports are used again and again.
 
     Several rows may have the same partner. Returns (n,) int64.
     """
@@ -133,6 +136,8 @@ def _closest(connections: Connections, ours: Numbers, theirs: Numbers, our_keys:
         fits = (beside >= 0) & (_overlap(connections, ours, one) >= -_slack(connections, ours, one))
         fits &= connections.opener[ours] == connections.opener[one]
         apart = np.abs(start[ours] - start[one])
+        both_known = connections.known[ours] & connections.known[one]
+        fits &= ~both_known | (apart <= HANDSHAKE_NS + _slack(connections, ours, one))
         closer = fits & (apart < distance)
         best[closer], distance[closer] = beside[closer], apart[closer]
     return best

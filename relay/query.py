@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flows.flow.filter import Selection
     from flows.relay.clock import Clock
 
-SLACK_NS: Final = 10 * MILLISECOND  # clocks run apart between two measurements; so much more is asked for, and left out again
+SLACK_NS: Final = 10 * MILLISECOND  # clocks run apart between two measurements: so much later an answer may end on one node
 NO_NUMBER: Final = 1 << 62  # of no flow
 UNLIMITED: Final = 1 << 63  # Hubble's --all is a number that no agent keeps
 DELAY_NS: Final = 100 * MILLISECOND  # between the batches of one agent: less than people notice

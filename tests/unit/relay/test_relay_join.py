@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from join_samples import CLIENT, DATABASE, MS, SERVER, UNNAMED, WEB, Row, S, clocks, end, join
 
 from flows.relay.connections import neighbours
-from flows.relay.join import PATH_NS, UNKNOWN_LIFE_NS
+from flows.relay.join import HANDSHAKE_NS, PATH_NS, UNKNOWN_LIFE_NS
 
 
 def source(time, start=1 * S, **more):
@@ -156,10 +156,21 @@ def naive(rows, slack):  # noqa: C901 - the definition, in one piece
     def overlap(one, other):
         return min(lives[one][1] - lives[other][0], lives[other][1] - lives[one][0])
 
+    def called(group):
+        service = rows[groups[group][0]].destination.service.name
+        return service if group[1] else ""
+
     def closest(one, others):
+        """Of each Service that was called the neighbours in time, and of those the closest."""
+        services = {called(other) for other in others}
+        found = [beside(one, [other for other in others if called(other) == service]) for service in services]
+        return min(filter(None, found), key=lambda other: abs(other[4] - one[4]), default=None)
+
+    def beside(one, others):
         before = [max((other for other in others if other[4] <= one[4]), key=lambda other: other[4], default=None)]
         after = [min((other for other in others if other[4] > one[4]), key=lambda other: other[4], default=None)]
         fits = [other for other in before + after if other and overlap(one, other) >= -slack]
+        fits = [other for other in fits if abs(other[4] - one[4]) <= HANDSHAKE_NS + slack]
         return min(fits, key=lambda other: abs(other[4] - one[4]), default=None)
 
     def direct(one):
@@ -174,10 +185,6 @@ def naive(rows, slack):  # noqa: C901 - the definition, in one piece
         return found
 
     joined = chosen(direct, certain=True)
-
-    def called(group):
-        service = rows[groups[group][0]].destination.service.name
-        return service if group[1] else ""
 
     def selecting(group):
         return {service.name for service in rows[groups[group][0]].destination.detail.services}
