@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-unit test-kernel test-cluster lint format bench venv lock clean
+.PHONY: help run demo test test-unit test-kernel test-cluster chaos lint format bench venv lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,6 +32,9 @@ test-kernel: venv ## tests with real eBPF programs, sockets and namespaces
 
 test-cluster: venv ## tests with the demo cluster
 	$(SUDO) $(BIN)/pytest tests/cluster
+
+chaos: venv ## two minutes of kill -9 of agents, relay and API server at random, and whether the view stays true
+	$(SUDO) env CHAOS_SECONDS=120 $(BIN)/pytest -s --timeout 900 tests/cluster/test_chaos.py
 
 lint: venv ## ruff, mypy --strict, import rules
 	$(BIN)/ruff check .

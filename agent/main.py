@@ -51,14 +51,21 @@ def main(argv: list[str]) -> int:
     """Run `agent ...` or `local ...` until SIGINT or SIGTERM. Returns the exit status."""
     options = parse(argv[0], argv[1:])
     ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
-    prepare_grpc()
+    prepared = prepare_grpc()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
+        check_tls(options, prepared=prepared)
         asyncio.run(run(options))
     except (StartError, CgroupError, ProbeError, AddressError, TlsError) as error:
         sys.stderr.write(f"flows {argv[0]}: {error}\n")
         return 1
     return 0
+
+
+def check_tls(options: AgentOptions, *, prepared: bool) -> None:
+    """Raises StartError if TLS is to be spoken and older versions of it could not be ruled out."""
+    if options.tls is not None and not prepared:
+        raise StartError("gRPC was loaded before it was told to speak nothing below TLS 1.3; start it as `flows agent`")
 
 
 def kubernetes_source(options: AgentOptions) -> Source | None:

@@ -28,6 +28,10 @@ COLUMNS: dict[str, str] = {
 }
 # A stream's tables are begun anew beyond this many ends: at some 300 bytes each, 20 MB on either side.
 FRESH_ENDS = 65_536
+# A sender that tells of more without beginning anew, or of more nodes than three of the largest clusters, is broken or means
+# ill: a reader would have to keep it all.
+MOST_ENDS = 4 * FRESH_ENDS
+MOST_NODES = 16_384
 
 _EXTENSIONS, _TYPE_URL, _VALUE, _CONNECTION = 150_000, 1, 2, 1
 _EXTENSION_TYPE = field(_TYPE_URL, b"type.googleapis.com/flows.v1.FlowExtension")
@@ -92,9 +96,10 @@ class BatchReader:
     Both tables may be shared by several streams: that is how the flows of several nodes come together.
     """
 
-    def __init__(self, ends: EndTable, nodes: list[str]) -> None:
-        """nodes: names by number; grows as new ones come."""
-        self._table, self._all_nodes = ends, nodes
+    def __init__(self, ends: EndTable, nodes: list[str], most_nodes: int = MOST_NODES) -> None:
+        """nodes: names by number; grows as new ones come, by most_nodes of this stream at most."""
+        self._table, self._all_nodes, self._most_nodes = ends, nodes, most_nodes
+        self._names: set[str] = set()
         self._ends = np.zeros(0, np.uint32)
         self._nodes = np.zeros(0, np.uint32)
 
@@ -103,23 +108,34 @@ class BatchReader:
         self._ends = np.array([ends.number(self._table[number].raw) for number in self._ends.tolist()], np.uint32)
         names = [self._all_nodes[number] for number in self._nodes.tolist()]
         self._table, self._all_nodes = ends, nodes
-        self._nodes = np.array([self._node(name) for name in names], np.uint32)
+        self._nodes = self._numbers(names)
 
     def read(self, message: FlowBatch) -> Batch:
         """The flows of a message. Raises BatchError."""
         if message.fresh:
             self._ends, self._nodes = self._ends[:0], self._nodes[:0]
+        if len(self._ends) + len(message.ends) > MOST_ENDS:
+            raise BatchError(f"the stream has told of more than {MOST_ENDS} ends without beginning anew")
         if message.ends:
             numbers = [self._table.number(end.SerializeToString(deterministic=True)) for end in message.ends]
             self._ends = np.concatenate((self._ends, np.array(numbers, np.uint32)))
         if message.nodes:
-            self._nodes = np.concatenate((self._nodes, np.array([self._node(name) for name in message.nodes], np.uint32)))
+            self._tell_nodes(message)
         return self._columns(message)
 
-    def _node(self, name: str) -> int:
-        if name not in self._all_nodes:
-            self._all_nodes.append(name)
-        return self._all_nodes.index(name)
+    def _tell_nodes(self, message: FlowBatch) -> None:
+        if len(message.nodes) <= self._most_nodes:
+            self._names.update(message.nodes)
+        if max(len(message.nodes), len(self._nodes) + len(message.nodes), len(self._names)) > self._most_nodes:
+            raise BatchError(f"the stream has told of more than {self._most_nodes} nodes")
+        self._nodes = np.concatenate((self._nodes, self._numbers(message.nodes)))
+
+    def _numbers(self, names: Iterable[str]) -> NDArray[np.uint32]:
+        """Of nodes in the shared table, which grows by those that it lacks."""
+        known = {name: number for number, name in enumerate(self._all_nodes)}
+        numbers = [known.setdefault(name, len(known)) for name in names]
+        self._all_nodes.extend(list(known)[len(self._all_nodes) :])
+        return np.array(numbers, np.uint32)
 
     def _columns(self, message: FlowBatch) -> Batch:
         count = len(message.flows)

@@ -54,11 +54,10 @@ class Answer:
         query: Query,
         scope: Callable[[], Scope],
         join: Callable[[Tables], Joiner],
-        tables: Tables | None = None,
     ) -> None:
         """scope: what the caller may see now. join: makes what joins both ends' views, for the tables of this answer."""
         self._pool, self._query = pool, query
-        self._tables = tables if tables is not None else Tables()
+        self._tables = Tables()
         self._namespaces = scope().namespaces
         self._notices = Notices(limited=self._namespaces is not None)
         self._join, self._shown = join(self._tables), Shown(query, scope, self._tables.ends)

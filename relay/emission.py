@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import fields
+from typing import TYPE_CHECKING, Final, Protocol
 
-from flows.flow.batch import BatchWriter, compose
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from flows.flow.batch import Batch, BatchWriter, compose
 from flows.flow.ends import field, varint
-from flows.proto import observer_pb2
+from flows.proto import flow_pb2, flows_pb2, observer_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flows.flow.ends import EndTable
-    from flows.proto import flows_pb2
     from flows.relay.parcel import Parcel
 
 _FLOW, _NODE_NAME, _TIME = 1, 1000, 1001  # fields of observer.GetFlowsResponse
 _SECONDS, _NANOS = b"\x08", b"\x10"  # of a Timestamp, varints
+MESSAGE_BYTES: Final = 8 << 20
+"""Of flows in one message. A window of usual flows has half of it; clients take no more than wire.limits.BATCH_BYTES, and what
+one agent sends of great length, or of one nanosecond, must not end their streams."""
+_ROW_BYTES = 64  # of a flow beside its messages: columns, and what protobuf adds
 
 
 class Emitter(Protocol):
@@ -27,20 +34,23 @@ class Emitter(Protocol):
 
 
 class BatchEmitter:
-    """Messages of flows.v1.Flows: one for each parcel."""
+    """Messages of flows.v1.Flows: one for each parcel, or several if its flows are very long or many."""
 
     def __init__(self) -> None:
         self._writer: BatchWriter | None = None
         self._table: EndTable | None = None
 
     def messages(self, parcel: Parcel) -> Iterator[bytes]:
-        """One FlowBatch."""
+        """FlowBatches. The last one says what is said with the flows: only then have they all been sent."""
         if self._writer is None:
             self._writer = BatchWriter(parcel.ends, parcel.nodes)
         elif self._table is not parcel.ends:
             self._writer.change_tables(parcel.ends, parcel.nodes)
         self._table = parcel.ends
-        message = self._writer.write(parcel.batch)
+        *before, last = _pieces(parcel.batch)
+        for piece in before:
+            yield self._writer.write(piece).SerializeToString()
+        message = self._writer.write(last)
         message.losses.extend(parcel.losses)
         message.node_status.extend(parcel.states)
         message.watermark_ns, message.past = parcel.watermark_ns, parcel.past
@@ -64,9 +74,14 @@ class ObserverEmitter:
             response.time.GetCurrentTime()
             yield response.SerializeToString()
         batch, names = parcel.batch, [field(_NODE_NAME, name.encode()) for name in parcel.nodes]
-        flows = compose(batch, parcel.ends)
-        for flow, node, time_ns in zip(flows, batch.node.tolist(), batch.time_ns.tolist(), strict=True):
-            yield field(_FLOW, flow) + names[node] + field(_TIME, _timestamp(time_ns))
+        flows, damaged = compose(batch, parcel.ends), 0
+        for raw, flow, node, time_ns in zip(batch.flows, flows, batch.node.tolist(), batch.time_ns.tolist(), strict=True):
+            if _readable(raw):
+                yield field(_FLOW, flow) + names[node] + field(_TIME, _timestamp(time_ns))
+            else:
+                damaged += 1
+        if damaged:
+            yield self._lost(flows_pb2.Loss(count=damaged, source=flow_pb2.OBSERVER_EVENTS_QUEUE)).SerializeToString()
         for loss in parcel.losses:
             yield self._lost(loss).SerializeToString()
 
@@ -81,6 +96,29 @@ class ObserverEmitter:
         else:
             response.time.GetCurrentTime()
         return response
+
+
+def _pieces(batch: Batch) -> Iterator[Batch]:
+    """A batch in pieces of MESSAGE_BYTES or, of one flow, more; at least one piece."""
+    if sum(map(len, batch.flows)) + sum(map(len, batch.connections)) + _ROW_BYTES * len(batch) <= MESSAGE_BYTES:
+        yield batch
+        return
+    sizes = [len(flow) + len(connection) + _ROW_BYTES for flow, connection in zip(batch.flows, batch.connections, strict=True)]
+    total = np.cumsum(np.array(sizes, np.int64))
+    first = sent = 0
+    while first < len(batch):
+        last = max(first + 1, int(total.searchsorted(sent + MESSAGE_BYTES, "right")))
+        yield Batch(*(getattr(batch, each.name)[first:last] for each in fields(Batch)))
+        first, sent = last, int(total[last - 1])
+
+
+def _readable(flow: bytes) -> bool:
+    """Whether a flow can be parsed: a client's gRPC ends the whole stream at one that cannot."""
+    try:
+        flow_pb2.Flow.FromString(flow)
+    except DecodeError:
+        return False
+    return True
 
 
 def _timestamp(ns: int) -> bytes:

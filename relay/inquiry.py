@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from flows.proto import flows_pb2, relay_pb2
 from flows.relay.join import PATH_NS, SECOND, UNKNOWN_LIFE_NS, UNMEASURED_ERROR_NS, Clocks
@@ -147,11 +146,8 @@ class Inquiry:
             self._counts.skipped += len(rows)
             return []
         routes = Routes(peers, tables, everywhere=self._everywhere)
-        try:
-            named, services = routes.of(batch, rows)
-        except DecodeError:
-            self._counts.damaged += 1
-            return []
+        named, services = routes.of(batch, rows)
+        self._counts.damaged += routes.damaged
         made: list[Question] = []
         for wanted, is_named in ((named, True), (services, False)):
             asked = [

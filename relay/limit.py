@@ -72,21 +72,32 @@ class Newest:
         self.reached = False
 
     def push(self, rows: Rows) -> Rows:
-        self._kept.append(rows.part(max(0, len(rows) - self._number), len(rows)))
-        self._rows += len(self._kept[-1])
+        if not len(rows):
+            return rows
+        late = self._kept and rows.at_ns[0] < self._kept[-1].at_ns[-1]
+        self._kept.append(rows)
+        self._rows += len(rows)
+        self.reached = self.reached or self._rows >= self._number
+        if late:
+            self._kept = deque([self._in_order()])
+            self._rows = len(self._kept[0])
         while self._rows - len(self._kept[0]) >= self._number:
             self._rows -= len(self._kept.popleft())
-        self.reached = self.reached or self._rows >= self._number or len(rows) >= self._number
         return rows.part(0, 0)
 
     def end(self) -> Rows | None:
         if not self._kept:
             return None
-        kept, self._kept = list(self._kept), deque()
+        rows = self._in_order()
+        self._kept, self._rows = deque(), 0
+        return rows
+
+    def _in_order(self) -> Rows:
+        """The newest of what is kept."""
+        kept = list(self._kept)
         rows = Rows(concatenate([part.batch for part in kept]), np.concatenate([part.at_ns for part in kept]))
         if (rows.at_ns[1:] < rows.at_ns[:-1]).any():  # some came late
             rows = rows.take(np.argsort(rows.at_ns, kind="stable"))
-        self._rows = 0
         return rows.part(max(0, len(rows) - self._number), len(rows))
 
 

@@ -208,13 +208,9 @@ class Merge:
         said = (lane.position() for lane in self.lanes if lane.dirty)
         return [position for position in said if position is not None]
 
-    def waiting(self) -> int:
-        """How many flows wait."""
-        return sum(lane.rows for lane in self.lanes)
-
 
 def _sliced(batch: Batch, rows: slice) -> Batch:
-    """Views; in the order of Batch's columns. Written out, as it is done for each batch of each agent: 1 us, a third of a loop."""
+    """Views, in the order of the columns. Written out, as it is done for each batch of each agent: 1 us, a third of a loop."""
     return Batch(
         batch.flows[rows],
         batch.connections[rows],

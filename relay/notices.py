@@ -15,6 +15,7 @@ GATHER_SECONDS: Final = 1.0
 fails. Hubble's relay gathers errors for 10 s."""
 MOST_KINDS: Final = 1_024  # of losses, by node and reason, that wait; beyond, they are told without either
 SEVERAL: Final = "several reasons"
+MOST_COUNT: Final = (1 << 64) - 1  # what a uint64 holds; an agent that counts wrong must not break the sum
 
 
 class Notices:
@@ -51,7 +52,7 @@ class Notices:
                 known = self._losses[key] = flows_pb2.Loss(node=key[0], reason=key[1], source=loss.source, first=loss.first)
             known.last.CopyFrom(loss.last)
             if not self._limited:
-                known.count += loss.count
+                known.count = min(known.count + loss.count, MOST_COUNT)
 
     def take(self, *, all_of_it: bool = False) -> tuple[list[relay_pb2.NodeStatusEvent], list[flows_pb2.Loss]]:
         """What is to be said now. all_of_it: also what is still being gathered."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 import grpc
 
@@ -14,6 +15,9 @@ from flows.relay.link import Link, PeerError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+MOST_OFFSET_NS: Final = 100 * 365 * 86_400 * 10**9
+"""Clocks that were never set begin in 1970. One that is further off than this is none: int64 could not hold corrected times."""
 
 
 class Probe:
@@ -60,6 +64,10 @@ class Probe:
 
     def _clock_of(self, agent: Link) -> Callable[[], Awaitable[int]]:
         async def ask() -> int:
-            return (await agent.ask(link.GET_CLOCK, flows_pb2.ClockRequest(), self._seconds)).now_ns
+            now_ns = (await agent.ask(link.GET_CLOCK, flows_pb2.ClockRequest(), self._seconds)).now_ns
+            if abs(now_ns - time.time_ns()) > MOST_OFFSET_NS:
+                why = "its clock is more than 100 years off: set the node's clock"
+                raise PeerError(grpc.StatusCode.INTERNAL, f"asking {agent.name} for GetClock: {why}")
+            return now_ns
 
         return ask

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from flows.flow.filter.identity import RESERVED
 from flows.proto.flow_pb2 import Flow
@@ -31,6 +32,7 @@ class Routes:
 
     def __init__(self, peers: Sequence[PeerLike], tables: Tables, *, everywhere: bool) -> None:
         """everywhere: a Service's backend may be on any node, so all are asked; else only nodes of pods known to be behind it."""
+        self.damaged = 0  # rows that could not be read
         self._peers, self._tables, self._everywhere = peers, tables, everywhere
         self._by_name: dict[str, int] = {full_name(peer.name): index for index, peer in enumerate(peers)}
         self._by_address = {address: index for index, peer in enumerate(peers) for address in peer.addresses}
@@ -38,7 +40,7 @@ class Routes:
     def of(self, batch: Batch, rows: Numbers) -> tuple[Wanted, Wanted]:
         """Who has to be asked for which of the rows: as the remote end's own node, and for what is behind Services.
 
-        Ends of which nothing but an address is known are looked up by that. Raises google.protobuf.message.DecodeError.
+        Ends of which nothing but an address is known are looked up by that; nobody is asked for what cannot be read.
         """
         called = self._tables.columns.service[remote_numbers(batch)[rows]] >= 0
         named: dict[int, list[int]] = {}
@@ -62,9 +64,17 @@ class Routes:
         by_address = self._by_address and not end.endpoint.pod_name and end.endpoint.identity not in _WORLD
         node = self._by_name.get(_node_of(end, seen_by)) if end.detail.node else None
         for row in rows if end.detail.node or by_address else ():
-            peer = node if end.detail.node else self._by_address.get(_remote_address(batch, row))
+            peer = node if end.detail.node else self._by_address.get(self._remote_address(batch, row))
             if peer is not None:
                 yield peer, row
+
+    def _remote_address(self, batch: Batch, row: int) -> str:
+        try:
+            ip = Flow.FromString(batch.flows[row]).IP
+        except DecodeError:
+            self.damaged += 1
+            return ""
+        return ip.destination if batch.at_source[row] else ip.source
 
     def _behind(self, batch: Batch, rows: Numbers) -> Wanted:
         """All peers, or those of the nodes of pods that the Services are known to select."""
@@ -92,11 +102,6 @@ def _node_of(end: End, seen_by: str) -> str:
     """The full name of an end's node; its cluster is that of the node that saw it if it does not say."""
     cluster = end.endpoint.cluster_name or full_name(seen_by).partition("/")[0]
     return f"{cluster}/{end.detail.node}"
-
-
-def _remote_address(batch: Batch, row: int) -> str:
-    ip = Flow.FromString(batch.flows[row]).IP
-    return ip.destination if batch.at_source[row] else ip.source
 
 
 def _wanted(rows: dict[int, list[int]]) -> Wanted:

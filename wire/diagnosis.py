@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from flows.wire.addresses import host_and_port
+from flows.wire.environment import only_tls13
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -91,6 +92,8 @@ def _knock_plain(plain: socket.socket, flags: Flags) -> str:
 def _knock_secure(plain: socket.socket, address: str, files: ClientFiles, name: str, flags: Flags) -> str:
     context = ssl.create_default_context(cafile=str(files.ca))
     context.set_alpn_protocols(["h2"])
+    if only_tls13():
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
     if files.cert is not None:
         context.load_cert_chain(files.cert, files.key)
     try:

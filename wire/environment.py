@@ -19,9 +19,14 @@ def prepare_grpc() -> bool:
     False if gRPC was imported before, and speaks TLS 1.2, too.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    if os.environ.get("GRPC_SSL_CIPHER_SUITES") == NO_TLS12_SUITE:
+    if only_tls13():
         return True
     if "grpc" in sys.modules:
         return False
     os.environ["GRPC_SSL_CIPHER_SUITES"] = NO_TLS12_SUITE
     return True
+
+
+def only_tls13() -> bool:
+    """Whether prepare_grpc() came in time, in this process or in the one that started it."""
+    return os.environ.get("GRPC_SSL_CIPHER_SUITES") == NO_TLS12_SUITE

@@ -45,7 +45,7 @@ class Addressing:
         if addresses:
             told.address = join(address_text(addresses[0]).decode(), self._port)
         elif node == self.node:
-            told.address = self.listen[0]
+            told.address = next((address for address in self.listen if not address.startswith("unix:")), self.listen[0])
         if self.tls:
             told.tls.server_name = server_name(SERVER_NAME, node, self.cluster)
         return told

@@ -35,7 +35,7 @@ def nodes(**addresses: str) -> dict[str, NodeRecord]:
         (Addressing("a", "default", ("[::]:5000",)), nodes(b="10.0.0.2"), {"a": "[::]:5000", "b": "10.0.0.2:5000"}),
         (Addressing("a", "default", ("localhost:1", "unix:///x")), nodes(b="10.0.0.2"),
             {"a": "localhost:1", "b": "10.0.0.2:4244"}),
-        (Addressing("a", "default", OPEN), nodes(b=""), {"a": OPEN[0], "b": ""}),
+        (Addressing("a", "default", OPEN), nodes(b=""), {"a": OPEN[1], "b": ""}),
     ],
 )  # fmt: skip
 def test_members(addressing: Addressing, known: dict[str, NodeRecord], told: dict[str, str]) -> None:

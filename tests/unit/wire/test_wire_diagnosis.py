@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from typing import TYPE_CHECKING
 
 import grpc.aio
@@ -12,6 +13,7 @@ import pytest_asyncio
 from wire_certificates import Certificate, issue
 
 from flows.wire.diagnosis import Flags, diagnose
+from flows.wire.environment import NO_TLS12_SUITE
 from flows.wire.tls import ClientFiles, ServerFiles, ServerTls
 
 if TYPE_CHECKING:
@@ -135,3 +137,15 @@ async def test_a_server_that_says_nothing(ca: Certificate, monkeypatch: pytest.M
     with socket.create_server(("127.0.0.1", 0)) as silent:
         said = await ask(f"127.0.0.1:{silent.getsockname()[1]}", ClientFiles(ca.cert_file))
     assert said.startswith("no answer within 0.2 s")
+
+
+async def test_a_server_of_tls_1_2_is_named(ca: Certificate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRPC_SSL_CIPHER_SUITES", NO_TLS12_SUITE)
+    held = issue(tmp_path, "server", ca, (NAME,))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(held.cert_file, held.key_file)
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        assert await ask(f"127.0.0.1:{port}", ClientFiles(ca.cert_file)) == "the server speaks no TLS 1.3: upgrade it"
