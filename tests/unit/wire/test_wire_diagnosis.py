@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from typing import TYPE_CHECKING
@@ -145,7 +146,14 @@ async def test_a_server_of_tls_1_2_is_named(ca: Certificate, tmp_path: Path, mon
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(held.cert_file, held.key_file)
-    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def refuse() -> None:
+            accepted, _ = listening.accept()
+            with accepted, contextlib.suppress(ssl.SSLError):
+                context.wrap_socket(accepted, server_side=True)
+
+        refusing = asyncio.create_task(asyncio.to_thread(refuse))
+        port = listening.getsockname()[1]
         assert await ask(f"127.0.0.1:{port}", ClientFiles(ca.cert_file)) == "the server speaks no TLS 1.3: upgrade it"
+        await refusing
