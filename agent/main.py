@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
-import signal
 import sys
 import time
 from importlib.metadata import version
@@ -27,6 +25,7 @@ from flows.agent.store.store import FlowStore
 from flows.kube.errors import ConfigurationError
 from flows.wire.addresses import AddressError, prepare_sockets
 from flows.wire.environment import prepare_grpc
+from flows.wire.process import limit_arenas, until_signal
 from flows.wire.tls import ServerTls, TlsError
 
 if TYPE_CHECKING:
@@ -38,9 +37,7 @@ ADDRESSES_SECONDS = 30.0  # nodes rarely change their addresses
 NAMES_SECONDS = 5.0  # how often to look whether the Kubernetes API is still followed
 GRACE_SECONDS = 1.0  # for clients that follow, when the agent stops
 
-
-M_ARENA_MAX = -8  # malloc.h
-ARENAS = 1  # the agent's threads mostly sleep; glibc would give each of them a heap of its own
+ARENAS = 1  # the agent's threads mostly sleep
 
 
 class StartError(Exception):
@@ -50,7 +47,7 @@ class StartError(Exception):
 def main(argv: list[str]) -> int:
     """Run `agent ...` or `local ...` until SIGINT or SIGTERM. Returns the exit status."""
     options = parse(argv[0], argv[1:])
-    ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
+    limit_arenas(ARENAS)
     prepared = prepare_grpc()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
@@ -152,12 +149,3 @@ async def run(options: AgentOptions) -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         enricher.close()
-
-
-async def until_signal() -> None:
-    """Wait for SIGINT or SIGTERM."""
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ended.set)
-    await ended.wait()

@@ -114,28 +114,36 @@ def build_parser(command: str) -> Parser:
         metavar="N",
         help="kernel ring, a power of two, default 8",
     )
+    _add_intervals(parser, defaults)
+    _add_kubernetes(parser, local=local)
+    return parser
+
+
+def _add_intervals(parser: Parser, defaults: ProbeSettings) -> None:
     for flag, field, meaning in (
         ("--active-interval", "active_interval_ns", "a record this often for active connections"),
         ("--unanswered-after", "unanswered_after_ns", "a SYN without answer is reported after"),
         ("--idle-after", "idle_after_ns", "a UDP, ICMP or SCTP exchange ends by this silence"),
     ):
         default = getattr(defaults, field)
-        add(
+        parser.add_argument(
             flag,
             type=duration,
             default=default,
             metavar="TIME",
             help=f"{meaning}, default {default // SECOND}s",
         )
-    add("--kubeconfig", metavar="FILE", help="name pods with the API of this kubeconfig")
-    add("--kube-context", metavar="NAME", help="context in the kubeconfig")
+
+
+def _add_kubernetes(parser: Parser, *, local: bool) -> None:
+    parser.add_argument("--kubeconfig", metavar="FILE", help="name pods with the API of this kubeconfig")
+    parser.add_argument("--kube-context", metavar="NAME", help="context in the kubeconfig")
     if not local:
-        add(
+        parser.add_argument(
             "--no-kubernetes",
             action="store_true",
             help="do not ask the Kubernetes API: containers, units and addresses only",
         )
-    return parser
 
 
 def parse(command: str, argv: list[str]) -> AgentOptions:

@@ -171,21 +171,26 @@ class Reader(threading.Thread):
         except Exception:
             now = time.time_ns()
             self._store.lose("agent error", len(records), now, now)
+            self._leave()
             raise
-        finally:
-            self._probe.note(self._instance, self._store.written, self.counts.kernel)
-            self._probe.release()
         for late in self._enricher.late_names():
             self._rename(late)
 
     def _store_batch(self, records: NDArray[np.void]) -> None:
         if len(records):
             local, remote = self._enricher.resolve(records)
-            self._store.append(records, local, remote, to_wall_ns())
+            self._store.append(records, local, remote, to_wall_ns(), self._leave)
             self.counts.records += len(records)
             self.counts.batches += 1
         else:
             self._enricher.apply_changes()
+            self._leave()
+
+    def _leave(self) -> None:
+        """Give the ring's room back. With the store's lock held: an agent that is killed then has either not shown the flows to
+        anybody, or the next one does not find them in the ring again."""
+        self._probe.note(self._instance, self._store.written, self.counts.kernel)
+        self._probe.release()
 
     def _rename(self, late: LateNames) -> None:
         in_use = self._store.endpoints_in_use()

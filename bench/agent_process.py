@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
+from bench import processes
 from bench.pods import inside
 from flows.agent.probe import bpf
 from flows.proto import observer_pb2, observer_pb2_grpc
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 FLOWS: Final = Path(sys.executable).with_name("flows")
 START_SECONDS: Final = 30.0  # compiling takes one second on an idle machine
-STOP_SECONDS: Final = 10.0
-TICKS: Final = os.sysconf("SC_CLK_TCK")
 BPF_STATS_RUN_TIME: Final = 0  # enum bpf_stats_type, include/uapi/linux/bpf.h
 
 
@@ -50,14 +49,12 @@ class AgentProcess:
         return self.process.pid
 
     def cpu_seconds(self) -> float:
-        """CPU time that it has used, user and system, all threads, children not (proc_pid_stat(5))."""
-        words = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(words[11]) + int(words[12])) / TICKS
+        """CPU time that it has used."""
+        return processes.cpu_seconds(self.pid)
 
     def resident_mb(self) -> float:
-        """Its resident memory, shared pages included, in 10^6 bytes."""
-        found = re.search(r"^VmRSS:\s*(\d+) kB$", Path(f"/proc/{self.pid}/status").read_text(), re.MULTILINE)
-        return int(found[1]) * 1024 / 1e6 if found else 0.0
+        """Its resident memory, in 10^6 bytes."""
+        return processes.resident_mb(self.pid)
 
     def bpf_run_ns(self) -> int:
         """Time in all its eBPF programs since they were loaded, while count_run_time() was open."""
@@ -111,11 +108,7 @@ def agent(pods: Pods, kubeconfig: Path | None = None) -> Iterator[AgentProcess]:
             started.wait_until_ready()
             yield started
         finally:
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_SECONDS)
-            process.kill()
-            process.wait()
+            processes.end(process)
 
 
 @contextlib.contextmanager

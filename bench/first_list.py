@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench.figures import Measured
-from bench.kubernetes_api import PODS, kubernetes_api
+from bench.kubernetes_api import kubernetes_api
+from bench.kubernetes_server import PODS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

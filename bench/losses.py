@@ -22,7 +22,7 @@ from flows.agent.reader import LOSSES, Reader
 from flows.agent.store.store import FlowStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -43,11 +43,18 @@ class CountedStore(FlowStore):
         super().__init__(capacity)
         self._seen: dict[str, list[NDArray[Any]]] = {name: [] for name in KEPT}
 
-    def append(self, records: NDArray[np.void], local: NDArray[np.uint32], remote: NDArray[np.uint32], to_wall_ns: int) -> None:
-        """Store, then remember."""
-        super().append(records, local, remote, to_wall_ns)
+    def append(
+        self,
+        records: NDArray[np.void],
+        local: NDArray[np.uint32],
+        remote: NDArray[np.uint32],
+        to_wall_ns: int,
+        stored: Callable[[], None] | None = None,
+    ) -> None:
+        """Remember, then store: once stored, the ring's room is given back."""
         for name, batches in self._seen.items():
             batches.append(records[name].copy())
+        super().append(records, local, remote, to_wall_ns, stored)
 
     def seen(self) -> dict[str, NDArray[Any]]:
         """Columns of all flows so far, (n,) each."""

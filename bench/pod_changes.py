@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from bench.agent_process import agent
 from bench.figures import Measured
-from bench.kubernetes_api import PODS, kubernetes_api
+from bench.kubernetes_api import kubernetes_api
+from bench.kubernetes_server import PODS
 from bench.pods import two_pods
 from bench.resident import wait_for_lists
 

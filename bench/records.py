@@ -19,10 +19,11 @@ from flows.agent.probe.ring import slots, take
 from flows.kube.resource import Changes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
+    from flows.agent.enrich.kube_records import Record
     from flows.kube.resource import Relisted
 
 PODS: Final = 10_000
@@ -80,7 +81,7 @@ def pod_record(number: int) -> PodRecord:
 class KnownPods:
     """A source that knows all pods at once and nothing else, ever."""
 
-    def start(self, sink: Callable[[Changes | Relisted], None]) -> None:
+    def start(self, sink: Callable[[Changes[Record] | Relisted], None]) -> None:
         """Hand over all pods."""
         sink(Changes("pods", tuple(map(pod_record, range(PODS)))))
 
@@ -201,6 +202,14 @@ class Replay:
         """The next batch."""
         self._reads += 1
         return take(self._regions[self._reads % len(self._regions)])[0]
+
+    @property
+    def complete(self) -> bool:
+        """Nothing is being written."""
+        return True
+
+    def note(self, instance: int, written: int, told: Mapping[Counter, int]) -> None:
+        """There is no next agent."""
 
     def release(self) -> None:
         """Nothing to free."""

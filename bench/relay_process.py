@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
+from bench import processes
 from flows.proto import observer_pb2, observer_pb2_grpc
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ FLOWS: Final = Path(sys.executable).with_name("flows")
 AGENTS: Final = Path(__file__).with_name("relay_agents.py")
 PROCESSES: Final = 4
 START_SECONDS: Final = 60.0
-STOP_SECONDS: Final = 10.0
 
 
 class RelayError(Exception):
@@ -40,13 +39,11 @@ class RelayProcess:
 
     def resident_mb(self) -> float:
         """Its resident memory, in 10^6 bytes."""
-        found = re.search(r"^VmRSS:\s*(\d+) kB$", Path(f"/proc/{self.process.pid}/status").read_text(), re.MULTILINE)
-        return int(found[1]) * 1024 / 1e6 if found else 0.0
+        return processes.resident_mb(self.process.pid)
 
     def cpu_seconds(self) -> float:
-        """CPU time that it has used (proc_pid_stat(5))."""
-        words = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(words[11]) + int(words[12])) / 100
+        """CPU time that it has used."""
+        return processes.cpu_seconds(self.process.pid)
 
 
 @contextlib.contextmanager
@@ -85,11 +82,7 @@ def relay(peers: dict[str, str]) -> Iterator[RelayProcess]:
             _wait(process, address, len(peers), log)
             yield RelayProcess(process, address, time.monotonic() - began)
         finally:
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_SECONDS)
-            process.kill()
-            process.wait()
+            processes.end(process)
 
 
 def _wait(process: subprocess.Popen[bytes], address: str, number: int, log: Path) -> None:

@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 
 from flows.flow.batch import BatchReader, compose
 from flows.flow.ends import EndTable
+from flows.flow.losses import lost_response
 from flows.proto import flow_pb2
 from flows.proto.observer_pb2 import GetFlowsResponse
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from google.protobuf.field_mask_pb2 import FieldMask
 
     from flows.flow.batch import Batch
-    from flows.proto.flows_pb2 import FlowBatch, Loss
+    from flows.proto.flows_pb2 import FlowBatch
 
 # The node name of responses that are about several nodes: only a relay knows of them.
 RELAY = "relay"
@@ -54,7 +55,7 @@ class BatchResponses:
                 response.time.CopyFrom(flow.time)
             yield response
         for loss in message.losses:
-            yield _lost(loss, now)
+            yield lost_response(loss)
 
     def _flows(self, batch: Batch) -> Iterator[flow_pb2.Flow]:
         for raw in compose(batch, self._ends):
@@ -67,16 +68,3 @@ class BatchResponses:
                 whole, flow = flow, flow_pb2.Flow()
                 self._mask.MergeMessage(whole, flow)
             yield flow
-
-
-def _lost(loss: Loss, now: int) -> GetFlowsResponse:
-    lost = flow_pb2.LostEvent(source=loss.source, num_events_lost=loss.count)
-    response = GetFlowsResponse(lost_events=lost, node_name=loss.node)
-    for name in ("first", "last"):
-        if loss.HasField(name):
-            getattr(response.lost_events, name).CopyFrom(getattr(loss, name))
-    if loss.HasField("last"):
-        response.time.CopyFrom(loss.last)
-    else:
-        response.time.FromNanoseconds(now)
-    return response

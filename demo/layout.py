@@ -52,10 +52,9 @@ AGENT_PORT = 4244  # Hubble's
 API_UNIT = "api"
 
 # kubeadm's defaults, so that the addresses look like those of a cluster met in the field.
-POD_NET, POD_NET6 = "10.244.0.0/16", "fd00:10:244::/48"
 SERVICE_NET, SERVICE_NET6 = "10.96.0.0/16", "fd00:10:96::/108"
-KUBERNETES_SERVICE, KUBERNETES_SERVICE6 = "10.96.0.1", "fd00:10:96::1"
-DNS_SERVICE, DNS_SERVICE6 = "10.96.0.10", "fd00:10:96::a"
+KUBERNETES_SERVICE = "10.96.0.1"
+DNS_SERVICE = "10.96.0.10"
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,10 @@ def parser() -> argparse.ArgumentParser:
 
 def _up_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--no-agents", action="store_true", help="the cluster alone, no flows agents on its nodes")
+    _timeout_arguments(sub)
+
+
+def _timeout_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--timeout",
         type=_seconds,
@@ -228,16 +232,6 @@ def _run(args: argparse.Namespace) -> int:
     return lifecycle.run(timeout=args.timeout)
 
 
-def _run_arguments(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--timeout",
-        type=_seconds,
-        default=lifecycle.READY_SECONDS,
-        metavar="SECONDS",
-        help="how long to wait",
-    )
-
-
 # Name -> help, its arguments, what it does.
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]] = {
     "up": ("make the cluster, or repair what is left of one", _up_arguments, _up),
@@ -250,7 +244,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callab
     "start": ("start what was stopped, and wait until it serves", _unit_arguments, _start),
     "token": ("a token of a ServiceAccount, for flows observe --token-file; or its kubeconfig", _token_arguments, _token),
     "api": ("make the API server throttle, forget or hang up; show its requests", _api_arguments, _api),
-    "run": ("up, live flows until Ctrl-C, down", _run_arguments, _run),
+    "run": ("up, live flows until Ctrl-C, down", _timeout_arguments, _run),
 }
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 import msgspec
@@ -18,6 +17,7 @@ from flows.kube.errors import ApiError
 from flows.kube.lines import gathered, lines
 from flows.kube.listing import ListReader
 from flows.kube.resource import Changes, Codec, Event, Keyed, Relisted, Resource
+from flows.kube.state import ResourceState
 
 if TYPE_CHECKING:
     import threading
@@ -59,27 +59,6 @@ class Expired(Exception):  # noqa: N818 - the API's word
 
 class Refused(Exception):  # noqa: N818 - the API's word
     """The server does not stream lists."""
-
-
-@dataclass(slots=True)
-class ResourceState:
-    """How up to date one resource is. since: wall clock seconds, of in_sync's last change."""
-
-    in_sync: bool = False
-    since: float = field(default_factory=time.time)
-    error: str = "not listed yet"
-
-    def synced(self) -> None:
-        """Note that the list is complete and a watch runs."""
-        if not self.in_sync:
-            self.in_sync, self.since = True, time.time()
-        self.error = ""
-
-    def lost(self, error: str) -> None:
-        """Note that changes are missed from now on."""
-        if self.in_sync:
-            self.in_sync, self.since = False, time.time()
-        self.error = error
 
 
 class Reflector(Generic[R]):

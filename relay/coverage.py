@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from flows.relay.clock import Clock
 
 MOST_GAPS: Final = 64  # of one node; beyond, the oldest are told as one
+MOST_COUNT: Final = (1 << 64) - 1  # what Gap.count holds; an agent that counts wrong must not break an answer
+MOST_NS: Final = (1 << 63) - 1  # nor one that tells of times which no clock has
 OUT_OF_DATE: Final = "the list of nodes may be out of date"
 NO_NODES: Final = "no agents are known"
 
@@ -122,7 +124,7 @@ def _message(node: Node, *, limited: bool) -> flows_pb2.NodeCoverage:
         _set(added, "from", gap.from_ns)
         _set(added, "to", gap.to_ns)
         if not limited:
-            added.count, added.message = gap.count, gap.message
+            added.count, added.message = min(gap.count, MOST_COUNT), gap.message
     if node.clock is not None:
         told.clock_offset.FromNanoseconds(node.clock.offset_ns)
         told.clock_error.FromNanoseconds(node.clock.error_ns)
@@ -177,13 +179,9 @@ class Told:
             else:
                 self._losses = list(_few((*self._losses, gap)))
 
-    def miss(self, gap: Gap) -> None:
-        """Note a gap that the relay itself knows of."""
-        self._before = list(_few((*self._before, gap)))
-
 
 def _ns(message: flows_pb2.NodeCoverage | flows_pb2.Gap | flows_pb2.Loss, name: str, offset_ns: int) -> int | None:
     if not message.HasField(name):
         return None
     timestamp: Timestamp = getattr(message, name)
-    return timestamp.seconds * 1_000_000_000 + timestamp.nanos - offset_ns
+    return min(max(timestamp.seconds * 1_000_000_000 + timestamp.nanos - offset_ns, -MOST_NS), MOST_NS)

@@ -10,12 +10,14 @@ from google.protobuf.message import DecodeError
 
 from flows.flow.batch import Batch, BatchWriter, compose
 from flows.flow.ends import field, varint
+from flows.flow.losses import lost_response
 from flows.proto import flow_pb2, flows_pb2, observer_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from flows.flow.ends import EndTable
+    from flows.proto.flows_pb2 import Position
     from flows.relay.parcel import Parcel
 
 _FLOW, _NODE_NAME, _TIME = 1, 1000, 1001  # fields of observer.GetFlowsResponse
@@ -36,7 +38,9 @@ class Emitter(Protocol):
 class BatchEmitter:
     """Messages of flows.v1.Flows: one for each parcel, or several if its flows are very long or many."""
 
-    def __init__(self) -> None:
+    def __init__(self, closed: Callable[[Position], Position] | None = None) -> None:
+        """closed: a position as the client is to get it, if not as it is."""
+        self._closed = closed
         self._writer: BatchWriter | None = None
         self._table: EndTable | None = None
 
@@ -54,7 +58,7 @@ class BatchEmitter:
         message.losses.extend(parcel.losses)
         message.node_status.extend(parcel.states)
         message.watermark_ns, message.past = parcel.watermark_ns, parcel.past
-        message.positions.extend(parcel.positions)
+        message.positions.extend(parcel.positions if self._closed is None else map(self._closed, parcel.positions))
         if parcel.coverage is not None:
             message.coverage.CopyFrom(parcel.coverage)
         yield message.SerializeToString()
@@ -73,7 +77,7 @@ class ObserverEmitter:
             response = observer_pb2.GetFlowsResponse(node_status=state, node_name=self._relay)
             response.time.GetCurrentTime()
             yield response.SerializeToString()
-        batch, names = parcel.batch, [field(_NODE_NAME, name.encode()) for name in parcel.nodes]
+        batch, losses, names = parcel.batch, list(parcel.losses), [field(_NODE_NAME, name.encode()) for name in parcel.nodes]
         flows, damaged = compose(batch, parcel.ends), 0
         for raw, flow, node, time_ns in zip(batch.flows, flows, batch.node.tolist(), batch.time_ns.tolist(), strict=True):
             if _readable(raw):
@@ -81,21 +85,9 @@ class ObserverEmitter:
             else:
                 damaged += 1
         if damaged:
-            yield self._lost(flows_pb2.Loss(count=damaged, source=flow_pb2.OBSERVER_EVENTS_QUEUE)).SerializeToString()
-        for loss in parcel.losses:
-            yield self._lost(loss).SerializeToString()
-
-    def _lost(self, loss: flows_pb2.Loss) -> observer_pb2.GetFlowsResponse:
-        response = observer_pb2.GetFlowsResponse(node_name=loss.node or self._relay)
-        response.lost_events.source, response.lost_events.num_events_lost = loss.source, loss.count
-        for name in ("first", "last"):
-            if loss.HasField(name):
-                getattr(response.lost_events, name).CopyFrom(getattr(loss, name))
-        if loss.HasField("last"):
-            response.time.CopyFrom(loss.last)
-        else:
-            response.time.GetCurrentTime()
-        return response
+            losses.insert(0, flows_pb2.Loss(count=damaged, source=flow_pb2.OBSERVER_EVENTS_QUEUE))
+        for loss in losses:
+            yield lost_response(loss, self._relay).SerializeToString()
 
 
 def _pieces(batch: Batch) -> Iterator[Batch]:

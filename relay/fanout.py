@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from flows.proto import relay_pb2
+from flows.relay.access.scope import shown_name
 from flows.relay.merge import Merge
 from flows.relay.query import Start
-from flows.relay.stream import Stream
+from flows.relay.stream import MOST_WAITED, UNENDING, Stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from flows.proto import flows_pb2
     from flows.relay.coverage import Node
+    from flows.relay.merge import Lane
     from flows.relay.notices import Notices
+    from flows.relay.parties import PeerLike
     from flows.relay.query import Query
-    from flows.relay.stream import PeerLike
     from flows.relay.tables import Tables
 
 LANE_ROWS: Final = 4_096
 """Flows that one agent may have waiting, unless all others wait for it: at some 600 bytes 2.5 MB."""
+HELD_ROWS: Final = 65_536  # one for which all others wait: what it sends before its watermark moves, at 600 bytes 40 MB
 ALL_ROWS: Final = 256 * 1_024  # and all agents together; each may have one batch in any case
+MOST_PASSED: Final = 1.0  # seconds between two looks at followed agents that count as waited for one; the rest is the relay's own
 ANSWER_SECONDS: Final = 10.0  # without a word from an agent that others wait for, for an answer that ends
-UNNAMED: Final = "(unnamed node)"  # instead of the address that stands for a name that nobody told
 
 
 class PoolLike(Protocol):
@@ -49,7 +53,7 @@ class Fanout:
         self._members: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._full: dict[Stream, asyncio.Event] = {}
-        self._most = LANE_ROWS
+        self._most, self._checked = LANE_ROWS, time.monotonic()
         self._told_states = False
 
     async def __aenter__(self) -> Self:
@@ -79,8 +83,7 @@ class Fanout:
                 self._notices.state(stream.state, [self._shown(stream)], stream.message)
 
     def _shown(self, stream: Stream) -> str:
-        named = stream.peer.named or self._namespaces is None
-        return stream.name if named else UNNAMED
+        return shown_name(stream.name, self._namespaces, named=stream.peer.named)
 
     def _begin(self, peer: PeerLike, *, late: bool) -> None:
         position = self._query.positions.get(peer.name)
@@ -132,38 +135,54 @@ class Fanout:
     async def room(self, stream: Stream) -> None:
         """Wait while its lane is full, unless others wait for what it has not sent."""
         lane = stream.lane
-        while lane.rows > self._most and self.merge.held is not lane:
+        while not self._has_room(lane):
             event = self._full[stream] = asyncio.Event()
             await event.wait()
             lane.wait_from(time.monotonic())
+
+    def _has_room(self, lane: Lane) -> bool:
+        return lane.rows <= (HELD_ROWS if self.merge.held is lane else self._most)
 
     def taken(self) -> None:
         """Flows were taken out of lanes: let those go on that have room now."""
         for stream, event in list(self._full.items()):
             lane = stream.lane
-            if lane.rows <= self._most or lane is self.merge.held:
+            if self._has_room(lane):
                 event.set()
                 del self._full[stream]
 
     async def news(self) -> None:
         """Wait for what all others wait for. An agent that keeps them waiting for too long is given up."""
-        held = self.merge.held
-        try:
+        held, began = self.merge.held, time.monotonic()
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._news.wait()
-        except TimeoutError:
-            for stream in self.streams:
-                if stream.lane is held and not stream.ended:
-                    self._tasks[stream].cancel()
-                    stream.fail(f"no answer within {ANSWER_SECONDS:g} s")
         self._news.clear()
+        if held is None:
+            return
+        now = time.monotonic()
+        held.waited += now - began
+        if held.stalled(now, ANSWER_SECONDS):  # also if it goes on to say nothing of use
+            self._give_up(held, f"no answer within {ANSWER_SECONDS:g} s")
+        elif held.waited > MOST_WAITED:
+            self._give_up(held, UNENDING)
+
+    def _give_up(self, lane: Lane, why: str) -> None:
+        for one in self.streams:
+            if one.lane is lane and not one.ended:
+                self._tasks[one].cancel()
+                one.fail(why)
 
     def check(self) -> None:
         """Following: see who is silent."""
         now = time.monotonic()
-        for stream in self.streams:
-            if stream not in self._full:
-                stream.check(now)
+        passed, self._checked = min(now - self._checked, MOST_PASSED), now
+        for one in self.streams:
+            held = one.lane is self.merge.held
+            if held and one not in self._full:
+                one.lane.waited += passed
+            if held or one not in self._full:
+                one.check(now)
 
     @property
     def past(self) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from flows.flow.batch import empty
 from flows.proto import flow_pb2, flows_pb2
+from flows.relay.coverage import MOST_COUNT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -114,7 +115,7 @@ def _joined(losses: list[flows_pb2.Loss]) -> list[flows_pb2.Loss]:
     for loss in losses:
         known = by_kind.setdefault((loss.node, loss.reason), loss)
         if known is not loss:
-            known.count += loss.count
+            known.count = min(known.count + loss.count, MOST_COUNT)
             known.last.CopyFrom(loss.last)
     return list(by_kind.values())
 

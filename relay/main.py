@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import logging
 import resource
-import signal
 import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -20,10 +18,12 @@ from flows.relay.discovery.static import StaticPeers
 from flows.relay.metrics import Metrics
 from flows.relay.options import RelayOptions, parse
 from flows.relay.pool import Pool
+from flows.relay.quota import Quota
 from flows.relay.service import serve
 from flows.relay.status import Status
 from flows.wire.addresses import AddressError, prepare_sockets
 from flows.wire.environment import prepare_grpc
+from flows.wire.process import limit_arenas, until_signal
 from flows.wire.tls import ClientTls, ServerTls, TlsError
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from flows.relay.discovery.found import Discovery
 
 GRACE_SECONDS = 1.0  # for clients that follow, when the relay stops
-M_ARENA_MAX = -8  # malloc.h
-ARENAS = 2  # the loop's and gRPC's threads; glibc would give each of its many a heap of its own
+ARENAS = 2  # the loop's, and gRPC's threads
 
 
 class StartError(Exception):
@@ -46,7 +45,7 @@ class StartError(Exception):
 
 def main(argv: list[str]) -> int:
     """Run `relay ...` until SIGINT or SIGTERM. Returns the exit status."""
-    ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
+    limit_arenas(ARENAS)
     prepared = prepare_grpc()
     options = parse(argv)
     log.begin()
@@ -132,7 +131,7 @@ async def serving(
 ) -> AsyncIterator[list[grpc_health.aio.HealthServicer]]:
     """One server for listeners of each kind: what a caller may see depends on which it came by. Raises AddressError, TlsError."""
     release = version("flows")
-    status = Status(pool, release)
+    status, quota = Status(pool, release), Quota()
     tls = ServerTls(options.tls) if options.tls is not None else None
     kinds = (
         (options.sockets, access.sockets, None),
@@ -144,7 +143,7 @@ async def serving(
     try:
         for addresses, admitting, secured in kinds:
             if addresses:
-                server, healthy = await serve(addresses, secured, pool, admitting, status, metrics, release)
+                server, healthy = await serve(addresses, secured, pool, admitting, status, metrics, release, quota)
                 servers.append(server)
                 healths.append(healthy)
         yield healths
@@ -169,12 +168,3 @@ async def run(options: RelayOptions) -> None:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def until_signal() -> None:
-    """Wait for SIGINT or SIGTERM."""
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ended.set)
-    await ended.wait()

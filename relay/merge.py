@@ -7,8 +7,10 @@ long, or away) is given out when it comes.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 LOWEST: Final = -(1 << 63)
 HIGHEST: Final = (1 << 63) - 1
+AHEAD_NS: Final = 1_000_000_000
+"""An answer gets no further ahead of the time than this, whatever agents say: what comes then would all be late, and in no order.
+Corrected clocks are off by milliseconds."""
 STALLED_SECONDS: Final = 2.0
 """A watermark that has not moved for so long holds nobody up: twice the longest delay that agents are asked for."""
 
@@ -64,12 +69,16 @@ class Lane:
         """base: where its stream goes on."""
         self.live = True  # whether others wait for it
         self.watermark_ns = LOWEST
+        self.waited = 0.0  # seconds that others have waited for it, in all
         self.rows = 0
         self.dirty = False  # whether position() may say something new
         self.offset_ns = 0  # of the node's clock; constant while flows wait, so that their order is
         self._chunks: deque[_Chunk] = deque()
         self._base, self._since = base, 0.0
         self._next = HIGHEST  # time of the oldest waiting flow
+        # The last take() looked at so many batches and gave out what they had before this time: what has come since then may be
+        # older than that, and positions do not speak of it yet.
+        self._looked, self._given_ns = 0, LOWEST
 
     def add(self, batch: Batch, offset_ns: int, position: Position | None = None) -> None:
         """Take a batch in the order of its time; position: what was delivered with it."""
@@ -95,9 +104,9 @@ class Lane:
         """Count the time without a move of the watermark from here."""
         self._since = now
 
-    def stalled(self, now: float) -> bool:
+    def stalled(self, now: float, seconds: float = STALLED_SECONDS) -> bool:
         """Whether the watermark has not moved for too long."""
-        return now - self._since > STALLED_SECONDS
+        return now - self._since > seconds
 
     def ready(self, bound_ns: int) -> list[NDArray[np.int64]]:
         """Times of the waiting flows before bound_ns."""
@@ -122,6 +131,7 @@ class Lane:
             if last < len(at_ns):
                 self._next = min(self._next, int(at_ns[last]))
         self._drain()
+        self._looked, self._given_ns = len(self._chunks), bound_ns
         self.dirty = True
         return taken
 
@@ -133,25 +143,23 @@ class Lane:
             chunk.rows = replace(chunk.rows, batch=replace(batch, source=source, destination=destination))
 
     def position(self) -> Position | None:
-        """What was given out; None as long as nothing can be said."""
+        """What was given out by the last take(); None as long as nothing can be said."""
         self.dirty = False
-        if not any(chunk.taken for chunk in self._chunks):
+        looked = list(islice(self._chunks, self._looked))
+        if not any(chunk.taken for chunk in looked):
             return self._base
-        first = self._chunks[0].position
+        first = looked[0].position
         if first is None:
             return self._base
         received, base = first.received, self._base
-        for chunk in self._chunks:
+        for chunk in looked:
             if chunk.position is not None and chunk.position.instance == first.instance:
                 received = chunk.position.received
-        said = Position(node=first.node, instance=first.instance, received=received, watermark_ns=self._before_waiting())
+        before_ns = self._given_ns + self.offset_ns - 1  # by the node's clock: up to then all was given out, and none after
+        said = Position(node=first.node, instance=first.instance, received=received, watermark_ns=before_ns)
         if base is not None and base.instance == first.instance:
             setattr(said, "from", getattr(base, "from"))
         return said
-
-    def _before_waiting(self) -> int:
-        """By the node's clock: all flows up to then that were received have been given out, and none after."""
-        return self._next + self.offset_ns - 1
 
     def _floor(self) -> int:
         """Flows before go out with the first of them: a position has one time for all numbers that it leaves open."""
@@ -190,12 +198,15 @@ class Merge:
         parts = [part for lane in self.lanes for part in lane.take(bound)]
         if not parts:
             if bound < HIGHEST:
-                self.watermark_ns = bound
+                self._reached(bound)
             return None
         rows = _sorted(parts)
         # Without anybody to wait for there is no bound; what comes then is late only if it is older than what was given out.
-        self.watermark_ns = max(self.watermark_ns, bound if bound < HIGHEST else int(rows.at_ns[-1]) + 1)
+        self._reached(bound if bound < HIGHEST else int(rows.at_ns[-1]) + 1)
         return rows
+
+    def _reached(self, time_ns: int) -> None:
+        self.watermark_ns = max(self.watermark_ns, min(time_ns, time.time_ns() + AHEAD_NS))
 
     def _lowered(self, bound_ns: int, most: int) -> int:
         times = [part for lane in self.lanes for part in lane.ready(bound_ns)]

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter as Tally
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import Counter, Gauge, start_http_server
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from flows.relay.inquiry import Counts
 from flows.wire.addresses import AddressError, host_and_port
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator
     from wsgiref.simple_server import WSGIServer
+
+    from prometheus_client.core import Metric
 
     from flows.relay.pool import Pool
 
@@ -25,7 +29,10 @@ CONNECTIVITY: Final = ("IDLE", "CONNECTING", "READY", "TRANSIENT_FAILURE", "SHUT
 
 
 class Metrics:
-    """The counters of one relay, in a registry of their own. Each has Prometheus' thread-safe inc(), dec() and set()."""
+    """The counters of one relay, in a registry of their own. Each has Prometheus' thread-safe inc(), dec() and set().
+
+    joins: what all queries of the relay count into, by the loop's thread.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -37,9 +44,8 @@ class Metrics:
         self.requests = Counter(
             "flows_relay_requests", "Calls that ended, by method and gRPC code", ("method", "code"), registry=self.registry
         )
-        self.joins = Counter(
-            "flows_relay_joins", "Flows by what joining both ends' views gave", ("result",), registry=self.registry
-        )
+        self.joins = Counts()
+        self.registry.register(JoinCollector(self.joins))
         self.denials = Counter("flows_relay_denials", "Calls and streams refused", ("reason",), registry=self.registry)
 
     def watch(self, pool: Pool) -> None:
@@ -54,6 +60,26 @@ class Metrics:
         except (OSError, OverflowError) as error:
             cause = getattr(error, "strerror", None) or str(error)
             raise AddressError(f"serving metrics on {address}: {cause}; choose another with --metrics-listen") from error
+
+
+class JoinCollector(Collector):
+    """What became of joins, and of the questions asked for them."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts, self._created = counts, time.time()
+
+    def collect(self) -> Iterator[Metric]:
+        """Called from the HTTP server's threads: it reads whole numbers."""
+        counts = self._counts
+        joins = CounterMetricFamily("flows_relay_joins", "Flows by what joining both ends' views gave", labels=("result",))
+        for result in ("joined", "added", "not_seen", "skipped", "damaged"):
+            joins.add_metric((result,), getattr(counts, result), self._created)
+        yield joins
+        for name, text, count in (
+            ("flows_relay_questions", "Calls to agents for other views of connections", counts.asked),
+            ("flows_relay_questions_failed", "Those without a usable answer in time", counts.failed),
+        ):
+            yield CounterMetricFamily(name, text, count, created=self._created)
 
 
 class PoolCollector(Collector):

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 SLACK_NS: Final = 10 * MILLISECOND  # clocks run apart between two measurements: so much later an answer may end on one node
 NO_NUMBER: Final = 1 << 62  # of no flow
+MOST_FLOWS: Final = 1_000_000
+"""The most flows that a number may ask for: the newest are held until the last is known, each of some 600 bytes, and so by every
+such request at once. Also the most that `hubble observe --last` takes of a file."""
 UNLIMITED: Final = 1 << 63  # Hubble's --all is a number that no agent keeps
 DELAY_NS: Final = 100 * MILLISECOND  # between the batches of one agent: less than people notice
 SLOW_NS: Final = SECOND
@@ -73,6 +76,9 @@ class Query:
 def parse(request: observer_pb2.GetFlowsRequest, *, extensions: bool = True, now_ns: int | None = None) -> Query:
     """Check a request of Observer; extensions: whether to send them if no mask says. Raises RequestError."""
     checked = check(request, extensions=extensions)
+    if MOST_FLOWS < request.number < UNLIMITED:
+        cure = "ask for a time with since and until, or for all"
+        raise RequestError(f"number: {request.number} flows are more than {MOST_FLOWS}: {cure}")
     check_filters(request)
     mask = Mask(checked.mask) if checked.mask is not None else None
     return Query(request, checked.selection, mask, checked.extensions, began_ns=now_ns or time.time_ns())
@@ -123,8 +129,11 @@ def for_agent(
         asked.field_mask.paths.extend(NEEDED)
     request = flows_pb2.FlowsRequest(query=asked)
     request.max_delay.FromNanoseconds(delay_ns(query, agents))
-    if start.position is not None:
+    if start.position is not None and start.position.instance:
         request.resume.append(start.position)
+        request.resume[0].node = ""  # it may call its node otherwise than its discovery does
+    elif start.position is not None:
+        request.query.since.FromNanoseconds(start.position.watermark_ns + 1)
     limit = namespaces if namespaces is not None else query.namespaces
     if limit is not None:
         request.namespaces.names.extend(sorted(limit))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,9 +21,9 @@ from flows.relay.access.scope import Denied
 from flows.relay.answer import Answer
 from flows.relay.emission import BatchEmitter, ObserverEmitter
 from flows.relay.follower import Outbox, buffered
-from flows.relay.inquiry import Counts
 from flows.relay.others import Others
-from flows.relay.quota import Quota, QuotaError
+from flows.relay.quota import QuotaError
+from flows.relay.seal import Seal
 from flows.wire.addresses import bind
 from flows.wire.clients import understands_extensions
 from flows.wire.limits import server_options
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from flows.relay.parcel import Parcel
     from flows.relay.pool import Pool
     from flows.relay.query import Query
+    from flows.relay.quota import Quota
     from flows.relay.status import Status
     from flows.relay.tables import Tables
     from flows.wire.tls import ServerTls
@@ -63,15 +64,15 @@ class _Refused(Exception):  # noqa: N818 - what is done to the caller
 
 @dataclass(slots=True)
 class Relay:
-    """What the handlers of one server need. access: for callers of its listeners."""
+    """What the handlers of one server need. access: for callers of its listeners; seal: its own; all else is all servers'."""
 
     pool: Pool
     access: Access
     status: Status
     metrics: Metrics
     version: str
-    quota: Quota = field(default_factory=Quota)
-    counts: Counts = field(default_factory=Counts)
+    quota: Quota
+    seal: Seal = field(default_factory=Seal)
 
     async def get_flows(self, request: observer_pb2.GetFlowsRequest, context: Context, grant: Grant) -> None:
         """Observer/GetFlows."""
@@ -81,7 +82,9 @@ class Relay:
     async def get_batches(self, request: flows_pb2.FlowsRequest, context: Context, grant: Grant) -> None:
         """Flows/GetFlows."""
         query = _checked(partial(queries.parse_batched, request))
-        await self._answer(query, context, grant, BatchEmitter())
+        positions = {node: self.seal.open(position, grant.scope) for node, position in query.positions.items()}
+        emitter = BatchEmitter(lambda position: self.seal.close(position, grant.scope))
+        await self._answer(replace(query, positions=positions), context, grant, emitter)
 
     async def server_status(self, _request: observer_pb2.ServerStatusRequest, _context: Context, grant: Grant) -> bytes:
         """Observer/ServerStatus."""
@@ -122,7 +125,7 @@ class Relay:
             tables.nodes,
             query.whole,
             namespaces=asked if limit is None else limit,
-            counts=self.counts,
+            counts=self.metrics.joins,
         )
 
     async def _send(self, answer: Answer, query: Query, context: Context, emitter: Emitter) -> None:
@@ -232,11 +235,11 @@ async def serve(
     status: Status,
     metrics: Metrics,
     version: str,
-    quota: Quota | None = None,
+    quota: Quota,
 ) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
     """Serve on all addresses (`host:port`, `unix:///path`). Raises AddressError. The caller keeps the health service."""
     server = grpc.aio.server(options=server_options())
-    relay = Relay(pool, access, status, metrics, version, quota or Quota())
+    relay = Relay(pool, access, status, metrics, version, quota)
     server.add_generic_rpc_handlers(handlers(relay))
     healths = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healths, server)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from google.protobuf.wrappers_pb2 import UInt32Value
 
 from flows.proto import observer_pb2, relay_pb2
+from flows.relay.access.scope import shown_name
 from flows.relay.link import PeerError
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 ANSWER_SECONDS: Final = 3.0  # per agent; all are asked at once, so an answer takes no longer
 CACHED_SECONDS: Final = 1.0  # any number of callers ask the agents once in this time
 UNAVAILABLE_SHOWN: Final = 10  # as in Hubble's relay
-UNNAMED: Final = "(unnamed node)"  # instead of the address that stands for a name that nobody told
 
 Answer = TypeVar("Answer")
 
@@ -79,7 +79,7 @@ class Status:
         """Hubble relay's sums over all agents that answer, and how many do not. namespaces: the caller's limit."""
         told = await self._statuses.told()
         answers = [one.answer for one in told if one.answer is not None]
-        missing = [shown_name(one.peer, namespaces) for one in told if one.answer is None]
+        missing = [shown_name(one.peer.name, namespaces, named=one.peer.named) for one in told if one.answer is None]
         response = observer_pb2.ServerStatusResponse(
             uptime_ns=max((one.uptime_ns for one in answers), default=0),
             num_connected_nodes=UInt32Value(value=len(answers)),
@@ -112,13 +112,9 @@ class Status:
         return observer_pb2.GetNamespacesResponse(namespaces=listed)
 
 
-def shown_name(peer: Peer, namespaces: frozenset[str] | None) -> str:
-    """A peer's name as a caller may see it: a limited one sees no address."""
-    return peer.name if namespaces is None or peer.named else UNNAMED
-
-
 def _node(told: Told[observer_pb2.ServerStatusResponse], namespaces: frozenset[str] | None) -> observer_pb2.Node:
-    node = observer_pb2.Node(name=shown_name(told.peer, namespaces), state=told.state)  # type: ignore[arg-type]
+    name = shown_name(told.peer.name, namespaces, named=told.peer.named)
+    node = observer_pb2.Node(name=name, state=told.state)  # type: ignore[arg-type]
     if told.answer is not None:
         node.version, node.uptime_ns = told.answer.version, told.answer.uptime_ns
     if namespaces is not None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -22,11 +22,8 @@ from flows.relay.plain import QUIET_SECONDS, PlainReader, gathered
 from flows.relay.query import Start
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from flows.flow.batch import Batch
-    from flows.proto import observer_pb2
-    from flows.relay.clock import Clock
+    from flows.relay.parties import Listener, PeerLike
     from flows.relay.query import Query
     from flows.relay.tables import Tables
 
@@ -36,46 +33,18 @@ CONNECT_SECONDS: Final = 1.0  # who asks waits so long for nodes that are just b
 ATTEMPTS: Final = 2  # of an answer that ends; one that is followed goes on for ever
 AGAIN_SECONDS: Final = (0.5, 10.0)  # between attempts at an agent that is connected, but whose streams fail
 SLACK_NS: Final = 100_000_000  # agents say that they have all flows up to some 20 ms ago; what is later may come in any order
+TRAILING_NS: Final = 10_000_000_000
+"""A follower's agent that has told all of the past and is further behind than this holds the others up no longer: it sends a
+batch each second, and clocks are corrected. What moves by a nanosecond at a time is not stalled, and yet would stop everybody."""
+MOST_WAITED: Final = 60.0
+"""Seconds that others wait, in all, for what one agent tells of the past: it has some 1,000,000 flows and sends 100,000 a second.
+Its watermark may have moved all the time."""
+MOST_TOLD: Final = 4_096  # losses, states, positions, nodes covered or gaps in one message: an agent keeps 1,024 losses
+AGENT_NODES: Final = 16  # names that one agent may give its node in one stream; it has one
+TRAILING: Final = "far behind: it tells of what was more than 10 s ago; is its agent overloaded, or its clock wrong?"
+UNENDING: Final = "its answer has not ended though others waited for 60 s: is its agent overloaded?"
 SILENT: Final = "silent: it has told nothing for 2 s; is its agent stopped or overloaded?"
 UNSAID: Final = "its agent does not say what it covers: it has Hubble's API only"
-
-
-class PeerLike(Protocol):
-    """What is asked of relay.peer.Peer."""
-
-    state: int
-    message: str
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def named(self) -> bool: ...
-    @property
-    def address(self) -> str: ...
-    @property
-    def clock(self) -> Clock | None: ...
-    @property
-    def batched(self) -> bool | None: ...
-
-    async def available(self, timeout: float) -> bool: ...  # noqa: ASYNC109
-    def get_batches(self, request: flows_pb2.FlowsRequest) -> AsyncIterator[flows_pb2.FlowBatch]: ...
-    def get_flows(self, request: observer_pb2.GetFlowsRequest) -> AsyncIterator[observer_pb2.GetFlowsResponse]: ...
-
-
-class Listener(Protocol):
-    """Who hears what happens to streams."""
-
-    def heard(self, stream: Stream) -> None:
-        """Something is in its lane, or it has ended."""
-
-    def changed(self, stream: Stream, state: int, message: str) -> None:
-        """Its node's state changed."""
-
-    def told(self, message: flows_pb2.FlowBatch) -> None:
-        """Its agent said more than flows: losses, states of nodes."""
-
-    async def room(self, stream: Stream) -> None:
-        """Wait until its lane may take more."""
 
 
 class Stream:
@@ -175,15 +144,19 @@ class Stream:
             await self._read_batches()
 
     async def _read_batches(self) -> None:
-        self.reader = BatchReader(self._tables.ends, self._tables.nodes)
+        self.reader = BatchReader(self._tables.ends, self._tables.nodes, AGENT_NODES)
         request = queries.for_agent(self._query, self._start, self.peer.clock, self.agents, self.namespaces)
         async with contextlib.aclosing(self.peer.get_batches(request)) as stream:  # type: ignore[type-var]
             async for message in stream:
                 try:
+                    _check(message)
                     batch = self.reader.read(message)
                 except (BatchError, DecodeError) as error:
                     text = f"asking {self.name} for GetFlows: its agent sent what cannot be read: {error}"
                     raise PeerError(grpc.StatusCode.INTERNAL, text) from error
+                for loss in message.losses:  # an agent speaks of its own node only
+                    loss.node = self.name
+                message.ClearField("node_status")
                 self._take(batch, message)
                 await self._listener.room(self)
 
@@ -213,8 +186,10 @@ class Stream:
         """Into the lane, with what comes along."""
         position = message.positions[0] if message.positions else None
         lane, now = self.lane, time.monotonic()
+        if position is not None:
+            position.node = self.name  # clients know the node by the relay's name for it; and no agent speaks of another's
         if len(batch) or position is not None:
-            lane.add(batch, queries.offset_ns(self.peer.clock), position)
+            lane.add(batch, queries.offset_ns(self.peer.clock), position if self.peer.named else None)
         watermark = message.watermark_ns - lane.offset_ns if message.watermark_ns else LOWEST
         if len(batch) and not message.watermark_ns and not (self.past and self._query.selection.follow):
             watermark = min(int(batch.time_ns.max()) - lane.offset_ns, self._ordered_ns)
@@ -227,7 +202,7 @@ class Stream:
         self._tell(message)
         if self.state != relay_pb2.NODE_CONNECTED or self.silent:
             self._recovered(now)
-        if not lane.live and self.past and not self.silent:
+        if not lane.live and self.past and not self.silent and not self._trails():
             lane.live = True
             lane.wait_from(now)
         self._listener.heard(self)
@@ -247,7 +222,7 @@ class Stream:
 
     def _recovered(self, now: float) -> None:
         """Its agent tells again."""
-        if self.silent and self.lane.stalled(now):
+        if self.silent and (self.lane.stalled(now) or self._trails()):
             return
         self.silent, self.state, self.message = False, relay_pb2.NODE_CONNECTED, ""
         self._backoff.reset()
@@ -255,9 +230,18 @@ class Stream:
 
     def check(self, now: float) -> None:
         """Following: a lane whose watermark stands still holds the others up no longer."""
-        if self.lane.live and self.lane.stalled(now):
+        if self.lane.live and (self.lane.stalled(now) or self._trails()):
             self.silent = True
-            self._broke(relay_pb2.NODE_UNAVAILABLE, SILENT)
+            behind = TRAILING if self.past else UNENDING
+            self._broke(relay_pb2.NODE_UNAVAILABLE, SILENT if self.lane.stalled(now) else behind)
+
+    def _trails(self) -> bool:
+        """Whether its watermark is too far behind the time once all of the past is told, or that is never told."""
+        if not self._query.selection.follow:
+            return False
+        if not self.past:
+            return self.lane.waited > MOST_WAITED
+        return time.time_ns() - self.lane.watermark_ns > TRAILING_NS
 
     def _complete(self) -> bool:
         """Whether a stream that its agent ended was whole."""
@@ -294,3 +278,12 @@ class Stream:
         if self._query.selection.follow and LOWEST < reached < HIGHEST:
             told = reached
         return Node(name, self.state, self.told.from_ns, told, gaps, self.peer.clock, self.message)  # type: ignore[arg-type]
+
+
+def _check(message: flows_pb2.FlowBatch) -> None:
+    """That an agent says no more beside flows than it has to say. Raises BatchError."""
+    gaps = sum(len(node.gaps) for node in message.coverage.nodes[:MOST_TOLD])
+    for each in (message.losses, message.node_status, message.positions, message.coverage.nodes):
+        gaps = max(gaps, len(each))
+    if gaps > MOST_TOLD:
+        raise BatchError(f"more than {MOST_TOLD} losses, states, positions or gaps")

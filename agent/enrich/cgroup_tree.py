@@ -25,7 +25,6 @@ IN_Q_OVERFLOW: Final = 0x4000
 IN_IGNORED: Final = 0x8000
 IN_ONLYDIR: Final = 0x01000000
 IN_ISDIR: Final = 0x40000000
-CGROUP2_MAGIC: Final = 0x63677270  # include/uapi/linux/magic.h
 _EVENT: Final = struct.Struct("=iIII")
 _HANDLE: Final = struct.Struct("=IiQ")
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from flows.agent.enrich import cgroups
+from flows.agent.enrich import cgroups, endpoints
 from flows.agent.enrich.entities import (
     API_SERVER,
     CgroupEntity,
@@ -31,7 +31,7 @@ from flows.agent.enrich.kube_records import (
     Record,
     ServiceRecord,
 )
-from flows.flow.endpoint import Container, Endpoint, Evidence, Reserved, ServiceName, Workload
+from flows.flow.endpoint import Container, Endpoint, Evidence, Reserved, ServiceName
 from flows.kube.resource import Changes, Relisted
 
 if TYPE_CHECKING:
@@ -110,9 +110,9 @@ class Directory:
         if isinstance(entity, CgroupEntity):
             return self._cgroup_endpoint(entity)
         if isinstance(entity, ServiceEntity):
-            return self._service_endpoint(entity)
+            return endpoints.of_service(entity, self.cluster_name)
         if isinstance(entity, NodeEntity):
-            return self._node_endpoint(entity)
+            return endpoints.of_node(entity, self.cluster_name)
         node = self.node_name if entity.reserved is Reserved.HOST else ""
         return Endpoint(
             identity=entity.reserved,
@@ -166,7 +166,7 @@ class Directory:
             namespace=pod.namespace,
             pod=pod.name,
             labels=labels,
-            workload=self._workload(pod),
+            workload=endpoints.workload(pod, self._owned(pod.owner.uid) if pod.owner else None),
             services=self._selecting(pod),
             node=pod.node,
             cluster=self.cluster_name,
@@ -195,47 +195,6 @@ class Directory:
             cgroup=entity.path,
             evidence=entity.evidence,
         )
-
-    def _service_endpoint(self, entity: ServiceEntity) -> Endpoint:
-        reserved = Reserved.KUBE_APISERVER if entity.api_server else Reserved.UNKNOWN
-        return Endpoint(
-            identity=reserved,
-            namespace=entity.namespace,
-            labels=(RESERVED_LABELS[reserved],) if reserved else (),
-            service=ServiceName(entity.namespace, entity.name),
-            cluster=self.cluster_name,
-            evidence=Evidence.ADDRESS,
-        )
-
-    def _node_endpoint(self, entity: NodeEntity) -> Endpoint:
-        """As Cilium has it: an API server's remote node is identity 7 with both labels, this node is always
-        1.
-        """
-        kind = Reserved.HOST if entity.host else Reserved.REMOTE_NODE
-        labels = {RESERVED_LABELS[kind]} | ({RESERVED_LABELS[Reserved.KUBE_APISERVER]} if entity.api_server else set())
-        return Endpoint(
-            identity=Reserved.KUBE_APISERVER if entity.api_server and not entity.host else kind,
-            labels=tuple(sorted(labels)),
-            node=entity.name,
-            cluster=self.cluster_name,
-            evidence=Evidence.ADDRESS,
-        )
-
-    def _workload(self, pod: PodRecord) -> Workload:
-        """Follow the owner chain to its top. A bare pod, and a static one (owned by its node), is its own
-        workload.
-        """
-        owner = pod.owner
-        if owner is None or owner.kind == "Node":
-            return Workload("Pod", pod.name)
-        link = self._owned(owner.uid)
-        if link is not None and link.owner is not None:
-            return Workload(link.owner.kind, link.owner.name)
-        template = dict(pod.labels).get("pod-template-hash", "")
-        if link is None and owner.kind == "ReplicaSet" and template and owner.name.endswith(f"-{template}"):
-            # Not listed yet, or not allowed to: the Deployment controller names its ReplicaSets like this.
-            return Workload("Deployment", owner.name.removesuffix(f"-{template}"))
-        return Workload(owner.kind, owner.name)
 
     def _owned(self, uid: str) -> OwnedRecord | None:
         return self._records.get("replicasets", {}).get(uid) or self._records.get("jobs", {}).get(uid)
@@ -313,7 +272,7 @@ class Directory:
         effect.everything = True
 
     def _replace_owned(self, _old: OwnedRecord | None, _new: OwnedRecord | None, effect: Effect) -> None:
-        effect.everything = True  # apply() keeps the record, and _workload() reads it from there
+        effect.everything = True  # apply() keeps the record, and _owned() reads it from there
 
     def _replace_api_server(self, _old: ApiServerRecord | None, _new: ApiServerRecord | None, effect: Effect) -> None:
         slices = [*self._records.get("endpointslices", {}).values(), *self._records.get(API_URL, {}).values()]

@@ -23,10 +23,11 @@ from flows.agent.enrich.hashindex import HashIndex
 from flows.agent.enrich.kube_records import NodeRecord, Record
 from flows.agent.enrich.names import LateNames, Names
 from flows.agent.enrich.numbering import BY_ADDRESS
+from flows.agent.enrich.record_words import words
 from flows.kube.resource import Changes, Relisted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -37,17 +38,6 @@ if TYPE_CHECKING:
 # A cgroup that was gone at its first record: its later records, if any, come within the reporting interval.
 GONE_NS: Final = 30 * 10**9
 PURGE_NS: Final = 60 * 10**9
-# The fields of RECORD that are read here. Addresses are read as two words each, so that no column is copied.
-_FIELDS: Final = {
-    "time_ns": "<u8",
-    "start_ns": "<u8",
-    "conn_id": "<u8",
-    "cgroup_id": "<u8",
-    "local_port": "<u2",
-    "remote_port": "<u2",
-    "protocol": "u1",
-    "netns": "<u4",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +60,7 @@ _Message: TypeAlias = Changes[Record] | Relisted | _CgroupChanges | _HostAddress
 
 
 class Enricher:
-    """Names both ends of records. Without a source it names cgroups (units, containers), this node and
-    ranges.
+    """Names both ends of records. Without a source it names cgroups (units, containers), this node and ranges.
 
     Raises OSError when cgroup_root cannot be opened.
     """
@@ -148,8 +137,7 @@ class Enricher:
         self._inbox.append(_HostAddresses(frozenset(address for address in parsed if address)))
 
     def retain(self, numbers_in_use: NDArray[np.uint32]) -> None:
-        """Tell which numbers the store's rows hold, all that resolve() gave included; it takes effect at the
-        next.
+        """Tell which numbers the store's rows hold, all that resolve() gave included; it takes effect at the next.
 
         Others are freed, and given to other entities, when a second call says the same and nothing else keeps
         them: a pod, Service, node or cgroup that is still there.
@@ -176,7 +164,7 @@ class Enricher:
         known: a connection does not move to who gets the address later.
         """
         self.apply_changes()
-        columns = records.view(_words(records.dtype))
+        columns = records.view(words(records.dtype))
         times = np.where(columns["start_ns"] != 0, columns["start_ns"], columns["time_ns"])
         local, observed = self._local(columns, times)
         remote, joinable = self._by_address(columns["remote_high"], columns["remote_low"], times)
@@ -218,9 +206,7 @@ class Enricher:
     def _by_address(
         self, high: NDArray[np.uint64], low: NDArray[np.uint64], times: NDArray[np.uint64]
     ) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
-        """Number addresses, and tell which may be another socket of this node, which the address does not
-        name.
-        """
+        """Number addresses, and tell which may be another socket of this node, which the address does not name."""
         names = self._names
         numbers = names.book.lookup(high, low, times)
         joinable = (numbers == names.hosts[0]) | (numbers == names.hosts[1]) | (numbers == names.loopback)
@@ -240,9 +226,7 @@ class Enricher:
         remote: NDArray[np.uint32],
         joinable: NDArray[np.bool_],
     ) -> None:
-        """Name remote ends by the socket at the other end, if that is on this node; changes remote in
-        place.
-        """
+        """Name remote ends by the socket at the other end, if that is on this node; changes remote in place."""
         rows = (joinable | (observed & ~self._names.own_address.take(local))).nonzero()[0]
         if not rows.size:
             return
@@ -270,9 +254,7 @@ class Enricher:
             self._names.named_late(joined.late_connections, joined.late_numbers)
 
     def _learn_cgroups(self, ids: NDArray[np.uint64]) -> None:
-        """Look up cgroups seen for the first time; those that are gone already go by their address for a
-        while.
-        """
+        """Look up cgroups seen for the first time; those that are gone already go by their address for a while."""
         for cgroup_id in ids.tolist():
             path = self._tree.path(cgroup_id)
             if path is None:
@@ -310,25 +292,3 @@ class Enricher:
         self._cgroups.remove(np.array(over, np.uint64).reshape(-1, 1))
         for cgroup_id in over:
             del self._gone_until[cgroup_id]
-
-
-_WORDS: dict[np.dtype[Any], np.dtype[Any]] = {}
-
-
-def _words(record: np.dtype[Any]) -> np.dtype[Any]:
-    """The same bytes with addresses as words: local_high, local_low, remote_high, remote_low."""
-    if record not in _WORDS:
-        fields: Mapping[str, tuple[Any, ...]] = record.fields or {}
-        columns = {name: (form, int(fields[name][1])) for name, form in _FIELDS.items()}
-        for end in ("local", "remote"):
-            offset = int(fields[f"{end}_addr"][1])
-            columns |= {f"{end}_high": ("<u8", offset), f"{end}_low": ("<u8", offset + 8)}
-        _WORDS[record] = np.dtype(
-            {
-                "names": list(columns),
-                "formats": [form for form, _ in columns.values()],
-                "offsets": [offset for _, offset in columns.values()],
-                "itemsize": record.itemsize,
-            }
-        )
-    return _WORDS[record]

@@ -13,9 +13,10 @@ from flows.agent.observer.answer import PART, Answer
 from flows.agent.observer.coverage import Asked, coverage, loss_message
 from flows.agent.observer.limits import Limit, LimitError
 from flows.agent.observer.openers import Openers
-from flows.agent.observer.query import RequestError, parse_flows_request, time_of
+from flows.agent.observer.query import parse_flows_request
 from flows.agent.observer.service import masked
 from flows.flow.batch import BatchWriter, concatenate, objects
+from flows.flow.request import RequestError, time_of
 from flows.proto import flow_pb2, flows_pb2, flows_pb2_grpc
 
 if TYPE_CHECKING:

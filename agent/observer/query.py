@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from flows.agent.observer.positions import NO_NUMBER, Resume, reach_of
 from flows.flow.columns import Memo
-from flows.flow.filter import FilterError, Selection, compile_filters
-from flows.proto import flow_pb2, flows_pb2, observer_pb2
+from flows.flow.filter import Selection, has_patterns
+from flows.flow.request import MILLISECOND, RequestError, check, check_delay, check_filters
+from flows.proto import flows_pb2, observer_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from google.protobuf.field_mask_pb2 import FieldMask
-    from google.protobuf.timestamp_pb2 import Timestamp
 
     from flows.flow.columns import FlowTable, Mask
     from flows.flow.endpoint import Endpoint
@@ -23,15 +23,11 @@ if TYPE_CHECKING:
 
     Matches = Callable[[FlowTable], Mask]
 
-REMEMBERED_FILTERS = 64  # dashboards and people ask the same again; a filter keeps some bytes per endpoint
-MILLISECOND, SECOND = 1_000_000, 1_000_000_000
-MAX_SECONDS = 253_402_300_799  # the end of 9999
+# Dashboards and people ask the same again. A filter keeps a byte per condition and endpoint: some KB, and 2.5 MB at the most for
+# lists of this size and 10,000 endpoints. Patterns keep up to 32 MB, and compile within milliseconds: they are not remembered.
+REMEMBERED_FILTERS = 16
+REMEMBERED_BYTES = 2_048
 DELAY_NS = 100 * MILLISECOND  # between batches: less than people notice, and ten wake-ups a second
-MIN_DELAY_NS, MAX_DELAY_NS = 10 * MILLISECOND, 5_000 * MILLISECOND
-
-
-class RequestError(Exception):
-    """The request cannot be answered as it stands; the text says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +44,8 @@ class Request:
 
 def parse_request(request: observer_pb2.GetFlowsRequest, *, extensions: bool = True) -> Request:
     """Check a request; extensions: whether to send them if no mask says. Raises RequestError with what was expected."""
-    if request.first and request.follow:
-        raise RequestError("first cannot be specified with follow")
-    mask = request.field_mask if request.HasField("field_mask") and request.field_mask.paths else None
-    if mask is not None and not mask.IsValidForDescriptor(flow_pb2.Flow.DESCRIPTOR):  # type: ignore[arg-type]
-        raise RequestError(f"field_mask: not all of {', '.join(mask.paths)} are paths of flow.Flow, e.g. source.pod_name")
-    lists = observer_pb2.GetFlowsRequest(whitelist=request.whitelist, blacklist=request.blacklist)
-    try:
-        matches = _compiled(lists.SerializeToString(deterministic=True))
-    except FilterError as error:
-        raise RequestError(str(error)) from error
-    if mask is not None:
-        extensions = any(path.split(".")[0] == "extensions" for path in mask.paths)
-    return Request(matches, _selection(request), mask, extensions)
+    checked = check(request, extensions=extensions)
+    return Request(_matches(request), checked.selection, checked.mask, checked.extensions)
 
 
 def parse_flows_request(request: flows_pb2.FlowsRequest, node: str) -> Request:
@@ -68,7 +53,7 @@ def parse_flows_request(request: flows_pb2.FlowsRequest, node: str) -> Request:
     parsed = parse_request(request.query)
     if request.HasField("namespaces"):
         parsed = replace(parsed, matches=within_namespaces(parsed.matches, frozenset(request.namespaces.names)))
-    return replace(parsed, delay_ns=_delay(request), resume=_resume(request, node))
+    return replace(parsed, delay_ns=check_delay(request) or DELAY_NS, resume=_resume(request, node))
 
 
 def within_namespaces(matches: Matches, names: frozenset[str]) -> Matches:
@@ -86,19 +71,10 @@ def within_namespaces(matches: Matches, names: frozenset[str]) -> Matches:
     return limited
 
 
-def _delay(request: flows_pb2.FlowsRequest) -> int:
-    if not request.HasField("max_delay"):
-        return DELAY_NS
-    delay = request.max_delay.seconds * SECOND + request.max_delay.nanos
-    if not MIN_DELAY_NS <= delay <= MAX_DELAY_NS:
-        raise RequestError(f"max_delay: {delay / SECOND:g} s is out of range, expected 10 ms to 5 s")
-    return delay
-
-
 def _resume(request: flows_pb2.FlowsRequest, node: str) -> Resume | None:
     if not request.resume:
         return None
-    if len(request.resume) > 1 or request.resume[0].node != node:
+    if len(request.resume) > 1 or request.resume[0].node not in ("", node):
         named = ", ".join(position.node for position in request.resume[:8])
         raise RequestError(f"resume: positions of {named}, expected one of {node}, whose agent this is")
     reach = reach_of(request.resume[0])
@@ -107,28 +83,18 @@ def _resume(request: flows_pb2.FlowsRequest, node: str) -> Resume | None:
     return Resume(request.resume[0].instance, reach)
 
 
+def _matches(request: observer_pb2.GetFlowsRequest) -> Filter:
+    """The filter of a request's two lists. Raises RequestError."""
+    lists = observer_pb2.GetFlowsRequest(whitelist=request.whitelist, blacklist=request.blacklist)
+    if lists.ByteSize() > REMEMBERED_BYTES or has_patterns(lists.whitelist) or has_patterns(lists.blacklist):
+        return check_filters(lists)
+    return _remembered(lists.SerializeToString(deterministic=True))
+
+
 @lru_cache(maxsize=REMEMBERED_FILTERS)
-def _compiled(lists: bytes) -> Filter:
-    """The filter of a request's two lists. A repeated request finds what its filter has learnt of names.
+def _remembered(lists: bytes) -> Filter:
+    """A repeated request finds what its filter has learnt of names. Raises RequestError.
 
     Filters are for one thread at a time: they are asked while the store's lock is held.
     """
-    request = observer_pb2.GetFlowsRequest.FromString(lists)
-    return compile_filters(request.whitelist, request.blacklist)
-
-
-def _selection(request: observer_pb2.GetFlowsRequest) -> Selection:
-    return Selection(
-        number=request.number,
-        first=request.first,
-        follow=request.follow,
-        since=time_of("since", request.since) if request.HasField("since") else None,
-        until=time_of("until", request.until) if request.HasField("until") else None,
-    )
-
-
-def time_of(name: str, timestamp: Timestamp) -> int:
-    """Nanoseconds since 1970 of a request's field. Raises RequestError for what is none (google/protobuf/timestamp.proto)."""
-    if abs(timestamp.seconds) > MAX_SECONDS or not 0 <= timestamp.nanos < SECOND:
-        raise RequestError(f"{name}: {timestamp.seconds} s and {timestamp.nanos} ns is no time of the years 1 to 9999")
-    return timestamp.seconds * SECOND + timestamp.nanos
+    return check_filters(observer_pb2.GetFlowsRequest.FromString(lists))

@@ -10,9 +10,11 @@ import grpc
 from flows.agent.observer.answer import Answer
 from flows.agent.observer.coverage import set_time, source_of
 from flows.agent.observer.limits import Limit, LimitError
-from flows.agent.observer.query import RequestError, parse_request
+from flows.agent.observer.query import parse_request
 from flows.flow.batch import compose
+from flows.flow.request import RequestError
 from flows.proto import flow_pb2, observer_pb2, observer_pb2_grpc
+from flows.wire.clients import understands_extensions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -98,15 +100,6 @@ class ObserverService(observer_pb2_grpc.ObserverServicer):
         return observer_pb2.GetNamespacesResponse(
             namespaces=[observer_pb2.Namespace(cluster=cluster, namespace=namespace) for cluster, namespace in namespaces]
         )
-
-
-def understands_extensions(context: grpc.aio.ServicerContext[Any, Any]) -> bool:
-    """False for clients in Go: protojson, with which `hubble -o json` prints, fails on an Any of a type that it does not know.
-
-    A Go program that knows flows.v1.FlowExtension asks for it with a field mask.
-    """
-    agents = [value for key, value in context.invocation_metadata() or () if key == "user-agent"]
-    return not any(str(agent).startswith("grpc-go/") or " grpc-go/" in str(agent) for agent in agents)
 
 
 def masked(flow: flow_pb2.Flow, mask: FieldMask) -> flow_pb2.Flow:

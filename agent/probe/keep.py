@@ -15,18 +15,17 @@ import struct
 import time
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from flows.agent.probe import bpf
+from flows.agent.probe.mounts import holding, mounts
 from flows.agent.probe.record import RECORD, Counter
 from flows.agent.probe.ring import count_unread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-BPF_FS_MAGIC = 0xCAFE4A11  # include/uapi/linux/magic.h
-MOUNTS = Path("/proc/self/mounts")
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _KEY = (0).to_bytes(4, "little")
 _HANDOVER = struct.Struct(f"<QQQQ{len(Counter)}Q")
@@ -43,7 +42,7 @@ class Handover:
 
     instance: int
     written: int  # flows that it had stored in its life
-    drained_ns: int  # all records that were finished by then it had taken
+    drained_ns: int  # nothing that happened later has it taken
     attached_ns: int  # since then the programs watch
     counters: tuple[int, ...]  # values by Counter that it had told as losses
 
@@ -66,19 +65,13 @@ def digest(constants: Mapping[str, int]) -> str:
     return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
 
 
-def file_system(path: Path, mounts: str) -> str:
-    """Type of the file system that holds a path, from a mount table (proc(5))."""
-    rows = [line.split() for line in mounts.splitlines()]
-    inside = [row for row in rows if len(row) > 2 and path.is_relative_to(row[1].encode().decode("unicode_escape"))]
-    return max(inside, key=lambda row: len(row[1]))[2] if inside else ""
-
-
 class Keep:
     """A locked directory of a bpffs. Raises KeepError when it is none, or another agent uses it."""
 
     def __init__(self, path: Path, name: str) -> None:
         """name: digest() of the programs wanted."""
-        if file_system(path.resolve(), MOUNTS.read_text()) != "bpf":
+        mount = holding(path.resolve(), mounts())
+        if mount is None or mount.type != "bpf":
             raise KeepError(
                 f"keeping eBPF programs in {path}: not on a bpffs; mount -t bpf bpf /sys/fs/bpf "
                 "(in a pod: mount the host's /sys/fs/bpf), and name a directory below it"

@@ -187,8 +187,9 @@ class Probe:
 
     def peek(self) -> NDArray[np.void]:
         """All records that wait, shape (n,), dtype RECORD, as they lie in the ring: valid until release()."""
-        self._peeked_ns = now_ns()
-        return self._ring.peek()
+        records = self._ring.peek()
+        self._peeked_ns = now_ns()  # afterwards: nothing that was taken is later
+        return records
 
     @property
     def complete(self) -> bool:

@@ -98,11 +98,6 @@ class Ring:
         """End a wait(), this one or the next; from any thread."""
         os.eventfd_write(self._wake, 1)
 
-    @property
-    def unread_bytes(self) -> int:
-        """How much waits, slots that are still being written included."""
-        return int(self._written[0]) - int(self._read.value)
-
     def peek(self) -> NDArray[np.void]:
         """All finished records, shape (n,), as they lie in the ring: to be used before release(), and kept only as copies."""
         start = int(self._read.value)

@@ -13,7 +13,7 @@ from flows.agent.store.columns import COLUMNS, COPIED
 from flows.agent.store.process_names import ProcessNames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -75,8 +75,12 @@ class FlowStore:
         local: NDArray[np.uint32],
         remote: NDArray[np.uint32],
         to_wall_ns: int,
+        stored: Callable[[], None] | None = None,
     ) -> None:
-        """Store a batch: records (n,) RECORD, as they came; endpoint numbers (n,); to_wall_ns is added to the records' clock."""
+        """Store a batch: records (n,) RECORD, as they came; endpoint numbers (n,); to_wall_ns is added to the records' clock.
+
+        stored: called when the flows are there and nobody can see them yet: with the lock held.
+        """
         if len(records) > self.capacity:
             kept = slice(len(records) - self.capacity, None)
             with self.lock:
@@ -92,6 +96,8 @@ class FlowStore:
         }
         with self.lock:
             self._write({**made, **{name: records[name] for name in COPIED}}, len(records))
+            if stored is not None:
+                stored()
 
     def _write(self, rows: Rows, count: int) -> None:
         at = self.written % self.capacity

@@ -9,27 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from flows.demo.api import access, discovery, openapi, portforward, protobuf, resources, reviews, schema, wire
+from flows.demo.api import access, discovery, openapi, portforward, resources, reviews, schema, wire
+from flows.demo.api.bodies import body_of, question, token_seconds
 from flows.demo.api.clock import now_text
 from flows.demo.api.errors import (
     StatusError,
     bad_request,
     internal,
-    invalid,
     method_not_allowed,
     unsupported_media_type,
 )
 from flows.demo.api.fairness import RETRY_AFTER_SECONDS, Fairness
 from flows.demo.api.field_sets import fields_of
 from flows.demo.api.journal import Entry, Journal
-from flows.demo.api.kinds import REVIEWS, TOKEN_REQUEST
+from flows.demo.api.kinds import REVIEWS
 from flows.demo.api.managed_fields import entry
-from flows.demo.api.pki import TOKEN_SECONDS, Pki
 from flows.demo.api.rendering import renderer, stream
 from flows.demo.api.targets import Target, is_true, parse_target
 from flows.demo.api.watching import BOOKMARK_SECONDS, Watch, watch_options
 
 if TYPE_CHECKING:
+    from flows.demo.api.pki import Pki
     from flows.demo.api.storage import Storage
 
 Json = dict[str, Any]
@@ -143,7 +143,7 @@ class Api:
     async def _review(self, request: web.Request, target: Target, user: access.User) -> web.StreamResponse:
         if request.method != "POST" or target.name:
             raise method_not_allowed()
-        body = await _question(request)
+        body = await question(request)
         write = resources.write_options(request.query, request.headers.get("User-Agent", ""))
         review, _ = resources.checked(target, body, strict=write.strict)
         answer = reviews.answer(target.kind, review, user, self.storage, self.pki)
@@ -188,12 +188,12 @@ class Api:
         return wire.json_response(request, render([obj], None, True))
 
     async def _create(self, request: web.Request, target: Target, write: resources.Write) -> web.StreamResponse:
-        obj, unknown = resources.checked(target, await _body(request), strict=write.strict)
+        obj, unknown = resources.checked(target, await body_of(request), strict=write.strict)
         stored = resources.create(self.storage, target, obj, write)
         return _written(request, target, stored, 201, unknown)
 
     async def _update(self, request: web.Request, target: Target, write: resources.Write) -> web.StreamResponse:
-        body = await _body(request)
+        body = await body_of(request)
         if target.subresource == "scale":
             scale = schema.decode("Scale", "v1", body)
             obj, unknown = scale.object, scale.unknown
@@ -220,7 +220,7 @@ class Api:
 
     async def _token(self, request: web.Request, target: Target) -> web.StreamResponse:
         account = resources.existing(self.storage, target)["metadata"]
-        seconds = _token_seconds(await _question(request), account["name"])
+        seconds = token_seconds(await question(request), account["name"])
         token = self.pki.service_account_token(account["namespace"], account["name"], account["uid"], seconds)
         head = {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1"}
         metadata = {key: account[key] for key in ("name", "namespace")} | {"creationTimestamp": now_text()}
@@ -253,35 +253,9 @@ class Api:
         return response
 
 
-def _token_seconds(body: Any, name: str) -> int:
-    """How long a token is to be good for. Raises StatusError 422."""
-    spec = body.get("spec") if isinstance(body, dict) else None
-    asked = spec.get("expirationSeconds") if isinstance(spec, dict) else None
-    if not isinstance(asked, int):
-        return 3600
-    if asked < 600:
-        text = f"Invalid value: {asked}: may not specify a duration less than 10 minutes"
-        raise invalid(TOKEN_REQUEST, name, [("spec.expirationSeconds", "FieldValueInvalid", text)])
-    return min(asked, TOKEN_SECONDS)
-
-
 def _note(request: web.Request, code: int) -> None:
     if _ENTRY in request:
         request[_ENTRY].code = code
-
-
-async def _question(request: web.Request) -> Any:
-    """The body of a request that stores nothing: clients send those in protobuf, too."""
-    if request.content_type == protobuf.PROTOBUF:
-        return protobuf.decode(await request.read())
-    return await _body(request)
-
-
-async def _body(request: web.Request) -> Any:
-    accepted = (wire.JSON, "application/yaml")
-    if request.content_type not in {*accepted, "application/octet-stream"}:
-        raise unsupported_media_type(accepted)
-    return wire.parse_body(await request.read(), request.content_type)
 
 
 def _written(request: web.Request, target: Target, obj: Json, code: int, unknown: list[str]) -> web.Response:

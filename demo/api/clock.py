@@ -10,11 +10,6 @@ def now_text() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def now_micro_text() -> str:
-    """The present microsecond, as leases and events write it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
 def parse_time(text: object) -> datetime | None:
     """The instant a timestamp names; None when it is absent or is not one."""
     if not isinstance(text, str):

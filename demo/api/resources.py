@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.demo.api import errors, managed_fields, patches, schema
 from flows.demo.api.paging import Continue, key_text, list_options
-from flows.demo.api.selectors import object_selector, parse_fields, parse_labels
+from flows.demo.api.selectors import parse_fields, parse_labels
 from flows.demo.api.targets import Target, is_true
 
 if TYPE_CHECKING:
@@ -283,9 +283,3 @@ def delete_all(storage: Storage, target: Target, query: Query, options: Json, *,
             place = obj["metadata"]
             storage.request_deletion(target.kind.plural, place.get("namespace"), place["name"], options)
     return list_object(target.kind, objects, metadata)
-
-
-def selected_pods(storage: Storage, namespace: str, selector: Json | None) -> list[Json]:
-    """Pods of a namespace that a LabelSelector object selects."""
-    selects = object_selector(selector)
-    return [pod for pod in storage.list("pods", namespace) if selects(pod["metadata"].get("labels") or {})]

@@ -47,6 +47,11 @@ MOST_PROGRAMS = 16
 PROGRAMS = frozenset({"source_fqdn", "destination_fqdn", "dns_query", "node_name", "http_path", "http_url"})
 
 
+def has_patterns(filters: Sequence[FlowFilter]) -> bool:
+    """Whether any has a field whose values are compiled to expressions, which keep up to PROGRAM_BYTES each."""
+    return any(field.name in PROGRAMS for message in filters for field, _ in message.ListFields())
+
+
 def check_list(name: str, filters: Sequence[FlowFilter]) -> None:
     """name: of the list, as GetFlowsRequest has it. Raises FilterError."""
     if len(filters) > MOST_FILTERS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     import grpc
@@ -20,6 +20,14 @@ class Scope:
 
 
 EVERYTHING = Scope("", None)
+
+
+UNNAMED: Final = "(unnamed node)"  # instead of the address that stands for a name that nobody told
+
+
+def shown_name(name: str, namespaces: frozenset[str] | None, *, named: bool) -> str:
+    """A node's name as a caller may see it: a limited one sees no address, which stands for the name of one that is not named."""
+    return name if namespaces is None or named else UNNAMED
 
 
 class Denied(Exception):  # noqa: N818 - what is done to the caller, in the field's word

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from conftest import Demo
@@ -59,20 +60,23 @@ class Application:
         words = [target, str(port), str(PORTS[first]), str(seconds), str(pause)]
         argv = [sys.executable, "-m", "flows.demo.main", "exec", pod, "--", "python3", "-c", PROGRAM, *words]
         self.seconds = seconds
-        self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self._out, self._errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - a pipe fills up, and it waits
+        self.process = subprocess.Popen(argv, stdout=self._out, stderr=self._errors)
 
     def made(self) -> list[Made]:
         """All connections, once it has ended."""
-        out, errors = self.process.communicate(timeout=self.seconds + TIMEOUT_SECONDS)
-        assert self.process.returncode == 0, errors
+        code = self.process.wait(timeout=self.seconds + TIMEOUT_SECONDS)
+        out, errors = (self._read(stream) for stream in (self._out, self._errors))
+        assert code == 0, errors
         rows = [Made(*json.loads(line)) for line in out.splitlines()]
         assert rows
         return rows
 
-    def close(self) -> None:
-        """End it, whatever it does."""
-        self.process.kill()
-        self.process.communicate()
+    @staticmethod
+    def _read(stream: IO[bytes]) -> str:
+        with stream:
+            stream.seek(0)
+            return stream.read().decode()
 
 
 @dataclass(frozen=True, slots=True)

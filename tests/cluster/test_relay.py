@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from application import Application, Made, Seen, seen
@@ -30,10 +30,10 @@ OTHERS = "spec.nodeName!"  # an agent lists its own node's pods and those of oth
 SETTLE_SECONDS = 2.0  # from a socket's end to the relay's answer: ring, batch, merge
 
 
-def eventually(what: str, condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + WAIT_SECONDS
+def eventually(what: str, condition: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
+    deadline = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {WAIT_SECONDS:.0f} s: {what}"
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
         time.sleep(0.2)
     return found
 
@@ -158,6 +158,13 @@ class Follower:
         argv = [sys.executable, "-m", "flows.cli.main", "observe", "-f", *words, "-o", "json"]
         with path.open("wb") as output, path.with_suffix(".err").open("wb") as errors:
             self.process = subprocess.Popen(argv, stdout=output, stderr=errors)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
 
     def flows(self) -> list[Json]:
         rows = [json.loads(line) for line in self.path.read_text().splitlines() if line.endswith("}")]

@@ -122,6 +122,18 @@ def test_the_next_agent_is_told_how_far_this_one_came(kernel: Kernel, enricher: 
     assert kernel.notes == [(77, 2, 5), (77, 2, 7)]
 
 
+def test_flows_are_seen_only_when_the_ring_has_let_go_of_them(
+    reader: Reader, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an agent that is killed just then has told of them, and the next one tells of them again."""
+    released: list[tuple[int, bool]] = []
+    monkeypatch.setattr(kernel, "release", lambda: released.append((kernel.notes[-1][1], reader._store.lock.locked())))
+    kernel.waiting = [record(), record()]
+    reader.batch()
+    assert released == [(2, True)]
+    assert not reader._store.lock.locked()
+
+
 def test_who_waits_for_fresh_flows_waits_for_those_behind_a_record_being_written(reader: Reader, kernel: Kernel) -> None:
     told: list[bool] = []
     reader.freshen(lambda: told.append(kernel.complete))

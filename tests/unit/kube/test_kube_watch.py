@@ -12,7 +12,7 @@ from kube_samples import THINGS, Followed, bookmark, error, event, eventually, p
 from flows.kube import backoff, watch
 from flows.kube.errors import ApiError
 from flows.kube.lines import GATHER_SECONDS, LINE_LIMIT, gathered, lines
-from flows.kube.watch import ResourceState
+from flows.kube.state import ResourceState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

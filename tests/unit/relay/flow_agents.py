@@ -12,13 +12,16 @@ import numpy as np
 from relay_agents import Agent, List, agents, connected, found, pool
 from stream_samples import MS, AgentStream, Node, S, flow
 
+from flows.agent.observer.query import parse_flows_request
 from flows.flow.batch import BatchWriter
 from flows.flow.ends import EndTable
 from flows.flow.filter import Selection, select
+from flows.flow.request import RequestError
 from flows.proto import flow_pb2, flows_pb2, observer_pb2, relay_pb2
 from flows.relay.access.grant import FreeGrant
 from flows.relay.access.scope import Scope
 from flows.relay.metrics import Metrics
+from flows.relay.quota import Quota
 from flows.relay.service import serve
 from flows.relay.status import Status
 
@@ -80,6 +83,11 @@ class FlowAgent(Agent):
         self.requests.append(request)
         if self.cut:
             await context.abort(self.cut.pop(0), "told to")
+        if isinstance(request, flows_pb2.FlowsRequest):
+            try:
+                parse_flows_request(request, self.node)
+            except RequestError as error:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         answer = self._batches(request) if isinstance(request, flows_pb2.FlowsRequest) else self._responses(request)
         breaks = self._breaks
         async for message in answer:
@@ -218,7 +226,7 @@ async def relay(tmp_path, *running, foreign=False, access=None, quota=None, away
             await connected(pooled, len(served))
             metrics, admitting = Metrics(), access or Caller()
             address = f"unix://{tmp_path}/relay.sock"
-            server, _ = await serve([address], None, pooled, admitting, Status(pooled, "1"), metrics, "1", quota)
+            server, _ = await serve([address], None, pooled, admitting, Status(pooled, "1"), metrics, "1", quota or Quota())
             async with grpc.aio.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
                 try:
                     yield Served(pooled, discovery, channel, metrics, admitting)

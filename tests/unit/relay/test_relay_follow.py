@@ -106,7 +106,7 @@ async def test_a_stream_that_breaks_is_resumed_without_hole_or_duplicate(tmp_pat
         own = [uuid for uuid in reading.names() if uuid.startswith(agent.node)]
         assert own == [uuid for uuid in expected if uuid.startswith(agent.node)]
     assert ("NODE_UNAVAILABLE", "node-1") in states(reading)
-    assert agents[1].requests[1].resume[0].node == "node-1"
+    assert agents[1].requests[1].resume[0].instance == agents[1].stored.instance
 
 
 async def test_an_agent_that_was_restarted_leaves_a_gap_that_is_told(tmp_path):

@@ -11,10 +11,20 @@ import ssl
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from relay_agents import Agent, agents
+import grpc
+import numpy as np
+import pytest
+from flow_agents import FlowAgent, Reading, Served, asked
+from relay_agents import Agent, List, agents, connected, found, pool
 from wire_certificates import issue
+
+from flows.relay import main
+from flows.relay.access import accesses
+from flows.relay.metrics import Metrics
+from flows.relay.options import parse
+from flows.relay.quota import Quota
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -92,6 +102,47 @@ async def test_a_relay_from_start_to_end(tmp_path: Path) -> None:
             code, _, error = await run("relay", "--peers", one.address, "--listen", path, "--metrics-listen", "off")
             assert (code, "another process serves it" in error) == (1, True)
         assert not any("Traceback" in line for line in said)
+
+
+def view(node: str, *, at_source: bool) -> FlowAgent:
+    """An agent that saw one end of a connection."""
+    agent = FlowAgent(node)
+    agent.happen(5_000)
+    batches = agent._batches
+
+    async def joinable(request: Any) -> Any:
+        async for message in batches(request):
+            message.opener = message.tuple = np.full(len(message.flows), 7, "<u8").tobytes()
+            message.at_source = bytes([at_source]) * len(message.flows)
+            yield message
+
+    agent._batches = joinable
+    return agent
+
+
+async def test_listeners_of_all_kinds_share_limits_and_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "Quota", lambda: Quota(1))
+    listen = [f"unix://{tmp_path}/relay.sock", f"127.0.0.1:{free_port()}"]
+    options, metrics = parse(["--peers", "a:1", *(word for address in listen for word in ("--listen", address))]), Metrics()
+    admission = accesses(None, options.remote, client_certificates=False, allow_unauthenticated=False)
+    views = view("node-1", at_source=True), view("node-2", at_source=False)
+    async with agents(*views) as running, pool(List(*map(found, running))) as pooled:
+        await connected(pooled, 2)
+        async with main.serving(options, pooled, admission, metrics) as healths:
+            assert len(healths) == 2
+            one, other = (
+                Served(pooled, List(), grpc.aio.insecure_channel(address), metrics, admission.sockets) for address in listen
+            )
+            for served in (one, other):
+                assert sum([len(batch.flows) async for batch in served.batches(asked())]) == 2
+            assert metrics.registry.get_sample_value("flows_relay_joins_total", {"result": "joined"}) == 4
+            reading = Reading(one.batches(asked(follow=True)))
+            await reading.until(lambda reading: reading.messages)
+            with pytest.raises(grpc.aio.AioRpcError, match="this relay serves 1 streams already"):
+                await other.batches(asked()).read()
+            await reading.stop()
+            await asyncio.gather(one.channel.close(), other.channel.close())
+    admission.close()
 
 
 async def test_listeners_that_others_reach_speak_tls_1_3_only(tmp_path: Path) -> None:

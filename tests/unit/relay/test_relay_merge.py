@@ -1,10 +1,12 @@
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stream_samples import batch, position, uuids
+from stream_samples import S, batch, position, uuids
 
-from flows.relay.merge import HIGHEST, LOWEST, STALLED_SECONDS, Lane, Merge
+from flows.relay.merge import AHEAD_NS, HIGHEST, LOWEST, STALLED_SECONDS, Lane, Merge
 
 
 def merge(*lanes):
@@ -140,6 +142,20 @@ def test_the_position_of_flows_given_out_in_part_names_the_last_of_them():
     assert made.positions() == [position(first=6, received=6, watermark_ns=90)]
 
 
+def test_what_comes_late_after_a_take_does_not_change_what_its_position_says():
+    """As when both ends are joined meanwhile: 70 was given out, whatever older flows have come since then."""
+    made = Merge()
+    lane = Lane(position(first=3, received=3, watermark_ns=50))
+    lane.live = False
+    made.lanes.append(lane)
+    lane.add(batch([60, 70, 80]), 0, position(first=6, received=6, watermark_ns=55))
+    assert made.take(until_ns=75).at_ns.tolist() == [60, 70]
+    lane.add(batch([65, 90]), 0, position(first=8, received=8, watermark_ns=85))
+    assert made.positions() == [position(first=3, received=6, watermark_ns=74)]
+    assert made.take(until_ns=75).at_ns.tolist() == [65]
+    assert made.positions() == [position(first=3, received=8, watermark_ns=74)]
+
+
 def test_after_a_position_of_two_ranges_nothing_is_given_out_that_no_position_can_say():
     made = Merge()
     lane = Lane(position(first=0, received=9, watermark_ns=50))
@@ -147,7 +163,7 @@ def test_after_a_position_of_two_ranges_nothing_is_given_out_that_no_position_ca
     lane.add(batch([10, 20, 60]), 0, position(first=12, received=12, watermark_ns=90))
     lane.advance(90, 0.0)
     assert made.take(until_ns=15).at_ns.tolist() == [10, 20]
-    assert made.positions() == [position(first=0, received=12, watermark_ns=59)]
+    assert made.positions() == [position(first=0, received=12, watermark_ns=50)]
 
 
 def test_flows_of_an_agent_that_was_restarted_have_its_instance():
@@ -157,7 +173,25 @@ def test_flows_of_an_agent_that_was_restarted_have_its_instance():
     lane.add(batch([60, 70]), 0, position(instance=2, first=2, received=2, watermark_ns=80))
     lane.advance(80, 0.0)
     made.take(until_ns=65)
-    assert made.positions() == [position(instance=2, first=0, received=2, watermark_ns=69)]
+    assert made.positions() == [position(instance=2, first=0, received=2, watermark_ns=64)]
+
+
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("to_ns", [HIGHEST - 2, None])
+def test_no_agent_gets_an_answer_further_than_the_time(live, to_ns):
+    """Else all that others tell from then on would be late, and in no order."""
+    now, to_ns = time.time_ns(), to_ns or time.time_ns() + 3_600 * S
+    made = merge(([now - S, to_ns], to_ns + 1), ([], now))
+    made.lanes[0].live, made.lanes[1].live = live, False
+    assert taken(made) == [now - S, to_ns]
+    assert made.watermark_ns <= time.time_ns() + AHEAD_NS
+    later = now + 2 * AHEAD_NS
+    made.lanes[1].live = True
+    made.lanes[1].add(batch([later + 1, later + 2]), 0)
+    made.lanes[1].advance(later + 2, 0.0)
+    made.lanes[0].live = False
+    made.lanes[0].add(batch([later]), 0)
+    assert taken(made) == [later, later + 1]
 
 
 @given(

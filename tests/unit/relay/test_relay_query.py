@@ -1,24 +1,15 @@
 import pytest
+from flow_agents import asked as request
 from stream_samples import MS, S, position
 
 from flows.flow.request import RequestError
-from flows.proto import flow_pb2, flows_pb2, observer_pb2
+from flows.proto import flow_pb2, observer_pb2
 from flows.relay import query as queries
 from flows.relay.clock import Clock
 from flows.relay.query import Start
 
 NOW = 1_000 * S
 FAST = Clock(7 * S, 2 * MS)  # a clock that is 7 s ahead
-
-
-def request(**query):
-    made = flows_pb2.FlowsRequest()
-    for name, value in query.items():
-        if name in ("since", "until"):
-            getattr(made.query, name).FromNanoseconds(value)
-        else:
-            setattr(made.query, name, value)
-    return made
 
 
 def query(**more):
@@ -125,3 +116,25 @@ def test_masks_of_no_flow_are_refused(paths):
     made.field_mask.paths.extend(paths)
     with pytest.raises(RequestError, match="field_mask: not all of"):
         queries.parse(made)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_number_of_flows_that_memory_might_not_hold_is_refused(first):
+    for number in (queries.MOST_FLOWS + 1, queries.UNLIMITED - 1):
+        with pytest.raises(RequestError, match=f"number: {number} flows are more than 1000000: ask for a time with since and until"):
+            query(number=number) if not first else queries.parse(observer_pb2.GetFlowsRequest(number=number, first=True))
+    assert query(number=queries.MOST_FLOWS).limited
+    assert not query(number=queries.UNLIMITED).limited, "all"
+    assert not query(number=(1 << 64) - 1).limited, "all, as hubble says it"
+
+
+def test_a_position_without_a_process_is_a_time():
+    got = asked(query(follow=True, number=5), Start(position("node-1", instance=0, watermark_ns=41)))
+    assert not got.resume
+    assert (got.query.since.ToNanoseconds(), got.query.number) == (42, 0)
+
+
+def test_an_agent_is_told_no_name_for_its_node():
+    given = position("west/node-1", instance=7)
+    assert [(one.node, one.instance) for one in asked(query(), Start(given)).resume] == [("", 7)]
+    assert given.node == "west/node-1"

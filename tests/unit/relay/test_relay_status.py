@@ -11,9 +11,10 @@ from relay_agents import Agent, List, agents, connected, found, pool, until
 
 from flows.proto import relay_pb2
 from flows.relay import health as relay_health
+from flows.relay.access.scope import UNNAMED
 from flows.relay.discovery.found import Found
 from flows.relay.metrics import CONNECTIVITY, Metrics
-from flows.relay.status import UNNAMED, Status
+from flows.relay.status import Status
 from flows.wire.addresses import AddressError
 
 NOBODY = "127.0.0.1:1"  # tcpmux: refuses
@@ -138,6 +139,7 @@ async def test_metrics_over_http() -> None:
         await until(lambda: pooled.peers()[1].connectivity == "TRANSIENT_FAILURE", pooled)
         metrics.flows.inc(3)
         metrics.lost.labels("slow").inc()
+        metrics.joins.joined, metrics.joins.asked, metrics.joins.failed = 7, 5, 2
         text = await asyncio.to_thread(_fetch, f"http://127.0.0.1:{server.server_port}/metrics")
     server.shutdown()
     server.server_close()
@@ -148,6 +150,10 @@ async def test_metrics_over_http() -> None:
     assert 2.9 < float(lines["flows_relay_clock_offset_max_seconds"]) < 3.1
     assert (lines["flows_relay_flows_delivered_total"], lines['flows_relay_flows_lost_total{reason="slow"}']) == ("3.0", "1.0")
     assert lines["flows_relay_discovery_up"] == "1.0"
+    joins = [float(lines[f'flows_relay_joins_total{{result="{result}"}}']) for result in ("joined", "added", "not_seen")]
+    assert joins == [7.0, 0.0, 0.0]
+    assert (lines["flows_relay_questions_total"], lines["flows_relay_questions_failed_total"]) == ("5.0", "2.0")
+    assert float(lines["flows_relay_questions_created"]) > 1.7e9
     assert float(lines["process_resident_memory_bytes"]) > 0
 
 
