@@ -4,6 +4,7 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from flows.relay import fanout, stream
 from flows.relay.follower import Outbox
 from flows.relay.merge import Lane
 from flows.relay.parcel import Parcel
+from flows.relay.query import Start, parse_batched
+from flows.relay.tables import Tables
 
 BAD = "bad"
 MOST, FIRST, LAST = (1 << 64) - 1, -(1 << 63), (1 << 63) - 1  # what uint64 and int64 hold
@@ -161,13 +164,42 @@ def told_states(reading):
 async def test_an_agent_that_begins_to_crawl_holds_no_follower_up(tmp_path, monkeypatch):
     monkeypatch.setattr(stream, "TRAILING_NS", S)
     began = iter(range(time.time_ns(), 1 << 63))
-    async with answering(tmp_path, Talker(say=lambda: flows_pb2.FlowBatch(watermark_ns=next(began), past=True))) as (good, served):
+    async with answering(tmp_path, Talker(say=lambda: flows_pb2.FlowBatch(watermark_ns=next(began), past=True))) as (
+        good,
+        served,
+    ):
         reading = Reading(served.batches(asked(follow=True)))
         await reading.until(lambda one: any(message.past for message in one.messages))
         good.happen()
         await reading.until(lambda one: good.uuids()[-1] in one.names(), 5)
         await reading.until(lambda one: stream.TRAILING in told_states(one), 5)
         await reading.stop()
+
+
+def follower(*, named=True):
+    """One agent's stream, which nobody waits for yet."""
+    listener = SimpleNamespace(heard=lambda _: None, changed=lambda *_: None)
+    peer = SimpleNamespace(name=BAD, named=named, clock=None)
+    one = stream.Stream(peer, parse_batched(asked(follow=True)), Tables(), listener, Start(late=True))
+    one.lane.live = False
+    return one
+
+
+@pytest.mark.parametrize(("named", "expected"), [(True, [BAD]), (False, [])])
+def test_who_has_no_name_claims_no_position(named, expected):
+    """It might claim another node's; and its address is not for everybody."""
+    one = follower(named=named)
+    one._take(empty(), flows_pb2.FlowBatch(positions=[flows_pb2.Position(node="good", instance=9)]))
+    said = one.lane.position()
+    assert [said.node for said in [said] if said is not None] == expected
+
+
+def test_who_comes_back_far_behind_is_not_waited_for():
+    one = follower()
+    one._take(empty(), flows_pb2.FlowBatch(watermark_ns=time.time_ns() - 2 * stream.TRAILING_NS, past=True))
+    assert not one.lane.live
+    one._take(empty(), flows_pb2.FlowBatch(watermark_ns=time.time_ns()))
+    assert one.lane.live
 
 
 async def test_the_lane_that_all_wait_for_is_bounded(tmp_path, monkeypatch):

@@ -121,7 +121,9 @@ def test_masks_of_no_flow_are_refused(paths):
 @pytest.mark.parametrize("first", [False, True])
 def test_a_number_of_flows_that_memory_might_not_hold_is_refused(first):
     for number in (queries.MOST_FLOWS + 1, queries.UNLIMITED - 1):
-        with pytest.raises(RequestError, match=f"number: {number} flows are more than 1000000: ask for a time with since and until"):
+        with pytest.raises(
+            RequestError, match=f"number: {number} flows are more than 1000000: ask for a time with since and until"
+        ):
             query(number=number) if not first else queries.parse(observer_pb2.GetFlowsRequest(number=number, first=True))
     assert query(number=queries.MOST_FLOWS).limited
     assert not query(number=queries.UNLIMITED).limited, "all"

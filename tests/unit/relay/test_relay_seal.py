@@ -16,9 +16,9 @@ GIVEN = position("node-1", instance=(1 << 64) - 1, first=3, received=1_234_567, 
 BY_TIME = flows_pb2.Position(node="node-1", watermark_ns=-5)
 
 
-def changed(sealed, **more):
+def changed(given, **more):
     made = flows_pb2.Position()
-    made.CopyFrom(sealed)
+    made.CopyFrom(given)
     made.MergeFrom(flows_pb2.Position(**more))
     return made
 
@@ -89,8 +89,8 @@ async def test_a_limited_follower_goes_on_exactly_and_learns_no_number(tmp_path)
         again = await followed(served, agent, first.positions().values())
     resumed = agent.requests[-1].resume[0]
     assert (resumed.instance, resumed.sealed) == (agent.stored.instance, b"")
-    got, shop = first.names() + again.names(), [agent.stored.uuid(n) for n, ends in agent.stored.ends.items() if is_shop(agent, ends)]
-    assert got == shop
+    in_shop = [agent.stored.uuid(number) for number, ends in agent.stored.ends.items() if is_shop(agent, ends)]
+    assert first.names() + again.names() == in_shop
     for message in first.messages + again.messages:
         for one in message.positions:
             assert (one.instance, getattr(one, "from"), one.received) == (0, 0, 0)
