@@ -168,11 +168,14 @@ _WRAPPING = (
 
 
 _STOPPED = "Cancelling all calls"  # as gRPC servers say of themselves when they stop
+_BROKEN = r"Stream removed \(.*\)|Socket closed|recvmsg:.*"  # and gRPC of a connection that was there: its server was killed
 
 
 def _unwrapped(details: str) -> str:
     if details == _STOPPED:
         return "it was stopped"
+    if re.fullmatch(_BROKEN, details):
+        return f"the connection broke: {details}"
     for wrapping in _WRAPPING:
         details = re.sub(wrapping, "", details)
     return details or "no answer"

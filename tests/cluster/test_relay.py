@@ -10,14 +10,20 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
+import grpc
 import pytest
 from application import Application, Made, seen
+from google.protobuf.field_mask_pb2 import FieldMask
 
+from flows.cli.batches import BatchResponses
 from flows.demo import layout
+from flows.flow.protojson import to_json
+from flows.proto import flow_pb2, flows_pb2, flows_pb2_grpc, observer_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -196,25 +202,36 @@ class Followed:
         return {one.port for one in seen(self.flows) if one.node == node}
 
 
-def followed(demo: Demo, path: Path, away: Callable[[str], None]) -> Followed:
+def followed(demo: Demo, away: Callable[[str], None]) -> Followed:
     """Follow an application's connections to a pod whose node's agent is away for a moment."""
     server = demo.pods("demo/store-0")[0]
     client = next(pod for pod in demo.pods("demo/svc-") if pod["node"] != server["node"])
-    until = ("--until", moment(time.time_ns() + FOLLOW_SECONDS * 10**9))
-    with Follower(path, "--to-ip", server["ip"], "--protocol", "tcp", *until) as follower:
+    query = observer_pb2.GetFlowsRequest(whitelist=[flow_pb2.FlowFilter(destination_ip=[server["ip"]])], follow=True)
+    query.until.FromNanoseconds(time.time_ns() + FOLLOW_SECONDS * 10**9)
+    with ThreadPoolExecutor(1) as following:
+        answer = following.submit(batched, query)
         time.sleep(2)
         application = Application(demo, f"demo/{client['name']}", server["ip"], 8080, seconds=FOLLOW_SECONDS - 6)
         time.sleep(2)
         away(server["node"])
         made = {one.port: one for one in application.made()}
-        follower.process.wait(timeout=2 * FOLLOW_SECONDS)
-        flows, coverage = follower.flows(), json.loads(path.read_text().splitlines()[-1])["coverage"]
+        flows, coverage = answer.result(2 * FOLLOW_SECONDS)
     assert max(Counter(seen(flows)).values()) == 1
     assert {one.port for one in seen(flows)} <= set(made)
     return Followed(made, flows, coverage, node_of(client), node_of(server))
 
 
-def test_a_follower_has_no_hole_and_no_duplicate_across_an_agents_restart(demo: Demo, tmp_path: Path) -> None:
+def batched(query: observer_pb2.GetFlowsRequest) -> tuple[list[Json], Json]:
+    """The flows and the last word on coverage of an answer in batches: one that is followed has an end in it, too."""
+    reader, flows, coverage = BatchResponses(FieldMask()), list[Json](), flows_pb2.Coverage()
+    with grpc.insecure_channel(f"unix://{layout.RELAY_SOCKET}") as channel:
+        for message in flows_pb2_grpc.FlowsStub(channel).GetFlows(flows_pb2.FlowsRequest(query=query)):
+            flows += [json.loads(to_json(response.flow)) for response in reader.read(message) if response.HasField("flow")]
+            coverage = message.coverage if message.HasField("coverage") else coverage
+    return flows, json.loads(to_json(coverage))
+
+
+def test_a_follower_has_no_hole_and_no_duplicate_across_an_agents_restart(demo: Demo) -> None:
     """What happened while the agent was away waited in the kernel. Who asks afterwards is told that it has forgotten the rest."""
 
     def restart(node: str) -> None:
@@ -222,7 +239,7 @@ def test_a_follower_has_no_hole_and_no_duplicate_across_an_agents_restart(demo: 
         time.sleep(1)
         demo.ok("start", f"agent/{node}")
 
-    told = followed(demo, tmp_path / "flows", restart)
+    told = followed(demo, restart)
     assert told.ports(told.client) == told.ports(told.server) == set(told.made)
     assert len(told.made) > 100
     assert told.coverage.get("complete"), told.coverage
@@ -231,12 +248,12 @@ def test_a_follower_has_no_hole_and_no_duplicate_across_an_agents_restart(demo: 
     assert (answer.code, gaps(answer, told.server), gaps(answer, told.client)) == (3, ["LATE"], [])
 
 
-def test_what_an_agent_had_not_sent_when_it_was_killed_is_a_gap(demo: Demo, tmp_path: Path) -> None:
+def test_what_an_agent_had_not_sent_when_it_was_killed_is_a_gap(demo: Demo) -> None:
     def kill(node: str) -> None:
         agent = next(one for one in demo.status()["agents"] if one["node"] == node)
         os.kill(agent["pid"], signal.SIGKILL)
 
-    told = followed(demo, tmp_path / "flows", kill)
+    told = followed(demo, kill)
     assert told.ports(told.client) == set(told.made)
     missing = [told.made[port] for port in set(told.made) - told.ports(told.server)]
     known = {node["node"]: node.get("gaps", []) for node in told.coverage["nodes"]}

@@ -58,7 +58,7 @@ def test_a_broken_stream_goes_on_where_it_was(serve: Serve, capsys: Capture) -> 
     out, err = capsys.readouterr()
     assert shown(out) == ["n1", "n2", "n3", "n4"]
     assert err.splitlines() == [
-        f"flows: {address}: cannot reach it: Socket closed; trying again",
+        f"flows: {address}: cannot reach it: the connection broke: Socket closed; trying again",
         f"flows: {address}: connected again",
     ]
     first, second = server.batch_requests
@@ -103,7 +103,7 @@ def test_a_server_that_says_nothing_any_more_is_gone(serve: Serve, capsys: Captu
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        ([GONE], "cannot reach it: Socket closed"),
+        ([GONE], "cannot reach it: the connection broke: Socket closed"),
         ([delivered([1], 1), (grpc.StatusCode.PERMISSION_DENIED, "grant get")], "permission denied: grant get"),
         ([delivered([1], 1), (grpc.StatusCode.INTERNAL, "bug")], "internal: bug"),
     ],
