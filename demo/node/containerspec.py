@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.demo.node import image, podspec, volumes
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from flows.demo.node.podspec import PodContext
 
 Json = dict[str, Any]
@@ -19,6 +19,17 @@ TMPFS = ["/run", "/tmp", "/var/log", "/var/lib/nginx"]  # noqa: S108
 
 class UnknownImageError(Exception):
     """No program of this machine stands for an image, and the container gives no command."""
+
+
+def installation(reference: str) -> list[tuple[str, str, bool]]:
+    """Mounts that show a container of our own image this installation, where a tmpfs would hide it: a checkout below /tmp."""
+    known = image.lookup(reference)
+    if known is None or not known.program:
+        return []
+    folders = {Path(sys.prefix), Path(__file__).resolve().parents[2]}
+    hidden = {folder for folder in folders if any(folder.is_relative_to(place) for place in TMPFS)}
+    outermost = sorted(folder for folder in hidden if hidden.isdisjoint(folder.parents))
+    return [(os.fspath(folder), os.fspath(folder), True) for folder in outermost]
 
 
 def resolve(spec: Json, ctx: PodContext, made: dict[str, Path], base: Path) -> Json:
@@ -38,7 +49,7 @@ def resolve(spec: Json, ctx: PodContext, made: dict[str, Path], base: Path) -> J
         "root": {
             "base": os.fspath(base),
             "files": {**image.files(spec["image"]), **podspec.etc_files(ctx)},
-            "mounts": volumes.mounts(spec, made),
+            "mounts": [*volumes.mounts(spec, made), *installation(spec["image"])],
             "tmpfs": TMPFS,
         },
         "hostname": ctx.hostname,
