@@ -58,6 +58,7 @@ class Answer:
     fresh: Fresh
     histories: Limit
     _watermark_ns: int = field(default=0, init=False)
+    _asked_ns: int = field(default=0, init=False)
     _since_ns: int | None = field(default=None, init=False)
     _flows: int = field(default=0, init=False)
     _reach: Reach = field(default=Reach(0, 0, BEFORE_ALL), init=False)
@@ -111,6 +112,7 @@ class Answer:
                 await self.observer.ended.wait()
 
     async def _advance(self) -> None:
+        self._asked_ns = time.time_ns()
         self._watermark_ns = max(self._watermark_ns, await self.fresh(), self.observer.watch.began_ns)
 
     def _select(self) -> Selected:
@@ -157,4 +159,4 @@ class Answer:
         resume = self.request.resume
         other = resume if resume is not None and resume.instance != self.observer.instance else None
         asked = Asked(self._since_ns, self.request.selection.until, other)
-        return coverage(self.observer.node, asked, self.observer.known(self._watermark_ns), self._flows)
+        return coverage(self.observer.node, asked, self.observer.known(self._watermark_ns, self._asked_ns), self._flows)

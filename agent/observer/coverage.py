@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 SECOND = 1_000_000_000
 # Losses of one reason that are not further apart than this are one gap: the kernel's counters are read once a second.
 ADJACENT_NS = 2 * SECOND
+# A store that has caught up is 20 ms behind (fresh.SLACK_NS); one that is further behind has not, and what it lacks may matter.
+BEHIND_NS = SECOND // 10
+BUSY = "the agent is busy, its newest events are not stored yet; ask again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Known:
     unnamed_ns: int | None  # since when names have not been up to date
     unnamed_why: str
     to_ns: int  # everything before was stored when the answer was made
+    asked_ns: int = 0  # when the store was last asked to catch up with the kernel
 
     @property
     def from_ns(self) -> int:
@@ -75,10 +79,18 @@ def coverage(node: str, asked: Asked, known: Known, flows: int) -> flows_pb2.Cov
     set_time(one.to, known.to_ns)
     one.gaps.extend(_absent(asked, known, since, to))
     one.gaps.extend(lost(known.losses, since, to))
+    one.gaps.extend(_not_yet(asked, known))
     if known.unnamed_ns is not None and known.unnamed_ns <= to:
         one.gaps.append(gap(flows_pb2.UNNAMED, max(known.unnamed_ns, since), to, message=known.unnamed_why))
     told.complete = not one.gaps
     return told
+
+
+def _not_yet(asked: Asked, known: Known) -> Iterable[flows_pb2.Gap]:
+    """The last moments, where the reader could not move what the kernel had into the store in time."""
+    until = known.asked_ns if asked.until is None else min(asked.until, known.asked_ns)
+    if known.asked_ns - known.to_ns > BEHIND_NS and until > known.to_ns:
+        yield gap(flows_pb2.GAP_REASON_UNKNOWN, known.to_ns, until, message=BUSY)
 
 
 def _absent(asked: Asked, known: Known, since: int, to: int) -> Iterable[flows_pb2.Gap]:

@@ -76,6 +76,7 @@ class FlowsService(flows_pb2_grpc.FlowsServicer):
             openers, asked = parse_connections(request)
         except RequestError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        asked_ns = time.time_ns()
         watermark_ns = max(await self._fresh(), self._observer.watch.began_ns)
         selected, left_out = await asyncio.to_thread(self._observer.of_openers, openers)
         ends = self._observer.new_ends()
@@ -86,7 +87,7 @@ class FlowsService(flows_pb2_grpc.FlowsServicer):
         node = self._observer.node
         message = BatchWriter(ends.table, [node]).write(concatenate(batches))
         message.watermark_ns = watermark_ns
-        message.coverage.CopyFrom(coverage(node, asked, self._observer.known(watermark_ns), len(selected)))
+        message.coverage.CopyFrom(coverage(node, asked, self._observer.known(watermark_ns, asked_ns), len(selected)))
         if left_out:
             message.losses.add(node=node, reason=f"only the newest {len(selected)} flows are told", count=left_out)
         return message

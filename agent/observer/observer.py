@@ -193,17 +193,18 @@ class Observer:
         remote = ends.numbers(columns["remote"], columns["remote_pid"], columns["remote_process"], columns["joined"])
         return self._decoder.batch(selected.numbers, columns, (local, remote), extensions=extensions)
 
-    def known(self, to_ns: int) -> Known:
-        """What coverage is told from. to_ns: everything before is stored."""
+    def known(self, to_ns: int, asked_ns: int) -> Known:
+        """What coverage is told from. to_ns: everything before is stored; asked_ns: when the store was to catch up."""
         store, status = self.store, self._enricher.source_status()
         with store.lock:
             oldest = store.oldest
             oldest_ns = int(store.column("time", oldest, oldest + 1)[0]) if oldest else None
             losses = store.losses
         if status is None or status.in_sync:
-            return Known(self.watch, oldest_ns, losses, None, "", to_ns)
+            return Known(self.watch, oldest_ns, losses, None, "", to_ns, asked_ns)
         why = "; ".join(f"{resource}: {cause}" for resource, cause in status.errors.items())
-        return Known(self.watch, oldest_ns, losses, int(status.since * SECOND), f"names are not up to date: {why}", to_ns)
+        why = f"names are not up to date: {why}"
+        return Known(self.watch, oldest_ns, losses, int(status.since * SECOND), why, to_ns, asked_ns)
 
     def namespaces(self) -> list[tuple[str, str]]:
         """(cluster, namespace) of all endpoints that stored flows name, sorted."""

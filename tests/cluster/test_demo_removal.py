@@ -49,7 +49,10 @@ def machine() -> dict[str, list[str]]:
 
 
 def settled() -> dict[str, list[str]]:
-    """The machine once the kernel has freed the programs, which takes a grace period after their last descriptor closed."""
+    """The machine once the kernel has freed the programs, which takes a grace period after their last descriptor closed.
+
+    So before a comparison as well as after it: the programs of the cluster that was just taken down may still be there.
+    """
     for _ in range(100):
         if not programs("flows_"):
             break
@@ -79,7 +82,7 @@ def nothing() -> None:
 
 @pytest.mark.parametrize("accident", [nothing, kill_control_plane], ids=["in peace", "after kill -9"])
 def test_down_leaves_the_machine_as_it_was(fresh: Demo, accident: Callable[[], None]) -> None:
-    before, alive = machine(), processes()
+    before, alive = settled(), processes()
     fresh.up()
     ours = set(cgroups.members(cgroups.root()))
     assert len(ours) > 8
@@ -100,7 +103,7 @@ def test_up_repairs_what_a_killed_control_plane_left(fresh: Demo) -> None:
 
 @pytest.mark.parametrize("seconds", [0.15, 0.35, 0.6])
 def test_up_that_was_killed_half_way_is_removed(fresh: Demo, seconds: float) -> None:
-    before = machine()
+    before = settled()
     up = subprocess.Popen(
         [sys.executable, "-m", "flows.demo.main", "up"],
         stderr=subprocess.DEVNULL,
@@ -126,7 +129,7 @@ def test_down_twice_is_no_error(fresh: Demo) -> None:
 
 def test_run_shows_live_flows_and_ctrl_c_removes_everything(fresh: Demo) -> None:
     """What `make run` does."""
-    before, alive = machine(), processes()
+    before, alive = settled(), processes()
     argv = [sys.executable, "-m", "flows.demo.main", "run"]
     with subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

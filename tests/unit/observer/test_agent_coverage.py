@@ -46,6 +46,7 @@ def gaps(asked: Asked, state: Known) -> list[tuple[int, float, float, int]]:
     ]
 
 
+UNKNOWN = flows_pb2.GAP_REASON_UNKNOWN
 LATE, LOST, OVERWRITTEN, UNNAMED, DOWN = (
     flows_pb2.LATE, flows_pb2.LOST, flows_pb2.OVERWRITTEN, flows_pb2.UNNAMED, flows_pb2.DOWN
 )  # fmt: skip
@@ -55,6 +56,10 @@ LATE, LOST, OVERWRITTEN, UNNAMED, DOWN = (
     ("since", "until", "fields", "expected"),
     [
         (None, None, {}, []),
+        (None, None, {"asked_ns": 100 * S + S // 20}, []),
+        (None, None, {"asked_ns": 101 * S}, [(UNKNOWN, 100, 101, 0)]),
+        (None, 99, {"asked_ns": 101 * S}, []),
+        (None, 100.5, {"asked_ns": 101 * S}, [(UNKNOWN, 100, 100.5, 0)]),
         (20, 30, {}, []),
         (5, None, {}, [(LATE, 5, 10, 0)]),
         (5, 7, {}, [(LATE, 5, 7, 0)]),
@@ -76,8 +81,8 @@ LATE, LOST, OVERWRITTEN, UNNAMED, DOWN = (
         (None, 200, {}, []),
     ],
 )  # fmt: skip
-def test_gaps(since: int | None, until: int | None, fields: dict[str, Any], expected: list[Any]) -> None:
-    asked = Asked(None if since is None else since * S, None if until is None else until * S)
+def test_gaps(since: int | None, until: float | None, fields: dict[str, Any], expected: list[Any]) -> None:
+    asked = Asked(None if since is None else since * S, None if until is None else int(until * S))
     assert gaps(asked, known(**fields)) == expected
 
 
