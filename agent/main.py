@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from flows.agent import node_addresses
 from flows.agent.enrich.enricher import Enricher
+from flows.agent.l7.requests import Requests
 from flows.agent.observer.coverage import Predecessor, Watch
 from flows.agent.observer.observer import Observer, new_instance
 from flows.agent.observer.peers import Addressing
@@ -21,6 +22,7 @@ from flows.agent.probe.preflight import problems
 from flows.agent.probe.probe import Probe, ProbeError
 from flows.agent.probe.record import Counter
 from flows.agent.reader import Reader, to_wall_ns
+from flows.agent.store.requests import RequestStore
 from flows.agent.store.store import FlowStore
 from flows.kube.errors import ConfigurationError
 from flows.wire.addresses import AddressError, prepare_sockets
@@ -90,6 +92,14 @@ def start_probe(options: AgentOptions) -> tuple[Probe, Subtree]:
     return Probe(options.probe, subtree, options.keep), subtree
 
 
+def start_requests(options: AgentOptions) -> tuple[RequestStore | None, Requests | None]:
+    """The store of requests and what fills it; nothing if nobody is to look at first bytes."""
+    if not options.probe.requests:
+        return None, None
+    kept = RequestStore(options.requests)
+    return kept, Requests(kept, options.redaction, options.dns_timeout_ns, options.http_timeout_ns)
+
+
 def watched(probe: Probe) -> Watch:
     """Since when this process has, or will have, every event."""
     before = probe.predecessor
@@ -133,9 +143,11 @@ async def run(options: AgentOptions) -> None:
         if probe.left_behind:
             store.lose("left by another version", probe.left_behind, watch.began_ns, time.time_ns())
         told = dict(zip(Counter, probe.predecessor.counters, strict=True)) if probe.predecessor else None
-        reader = Reader(probe, enricher, store, options.probe, instance, told)
+        kept, requests = start_requests(options)
+        reader = Reader(probe, enricher, store, options.probe, instance, told, requests)
         reader.start()
-        observer = Observer(store, enricher, name, version("flows"), watch, instance)
+        names = requests.names.names if requests is not None else None
+        observer = Observer(store, enricher, name, version("flows"), watch, instance, kept, names)
         tls = ServerTls(options.tls) if options.tls is not None else None
         server = await serve(observer, addressing, enricher.nodes, tls, reader.freshen)
         background = (enricher.run(), follow_addresses(enricher), report_names(enricher))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import socket
@@ -10,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.agent.probe.settings import SECOND, ProbeSettings
+from flows.agent.l7.dns import TIMEOUT_NS as DNS_TIMEOUT_NS
+from flows.agent.l7.http1 import TIMEOUT_NS as HTTP_TIMEOUT_NS
+from flows.agent.l7.redact import Redaction
+from flows.agent.probe.settings import MAX_DNS_PORTS, SECOND, ProbeSettings
 from flows.wire.flags import Parser, add_server_flags, check_files, open_addresses, server_files
 
 if TYPE_CHECKING:
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 
 DEFAULT_FLOWS = 65_535  # Hubble's largest ring: minutes of history on a busy node, 8 MB
 MAX_FLOWS = (1 << 24) - 1  # 2 GB of columns
+DEFAULT_REQUESTS = 32_768  # with their answers: as many as their two flows each fill the store with; 21 MB
+MAX_REQUESTS = (1 << 22) - 1  # 3 GB of columns
 LOCAL_SOCKET = "unix:///run/flows/flows.sock"  # where the CLI looks first
 AGENT_LISTEN = (LOCAL_SOCKET, "localhost:4244")  # Hubble agents' port
 LOCAL_LISTEN = (LOCAL_SOCKET, "localhost:4245")  # Hubble relays' port, where clients look by default
@@ -40,6 +46,10 @@ class AgentOptions:
     listen: tuple[str, ...]
     flows: int
     probe: ProbeSettings
+    requests: int
+    redaction: Redaction
+    dns_timeout_ns: int
+    http_timeout_ns: int
     kubernetes: bool
     kubeconfig: str | None
     context: str | None
@@ -62,6 +72,35 @@ def capacity(text: str) -> int:
     if not re.fullmatch(r"\d{1,9}", text) or not 1 <= int(text) <= MAX_FLOWS:
         raise argparse.ArgumentTypeError(f"{text!r} flows: expected a whole number from 1 to {MAX_FLOWS}")
     return int(text)
+
+
+def request_capacity(text: str) -> int:
+    """Number of requests to keep."""
+    if not re.fullmatch(r"\d{1,9}", text) or not 1 <= int(text) <= MAX_REQUESTS:
+        raise argparse.ArgumentTypeError(f"{text!r} requests: expected a whole number from 1 to {MAX_REQUESTS}")
+    return int(text)
+
+
+def ports(text: str) -> tuple[int, ...]:
+    """Ports, separated by commas."""
+    parts = text.split(",")
+    if not all(re.fullmatch(r"\d{1,5}", part) and 0 < int(part) < 65_536 for part in parts) or len(parts) > MAX_DNS_PORTS:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected up to {MAX_DNS_PORTS} ports from 1 to 65535, separated by commas")
+    return tuple(sorted({int(part) for part in parts}))
+
+
+def rules(text: str) -> Redaction:
+    """Redaction rules: a JSON object, or @ and the name of a file that has one."""
+    try:
+        settings = json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"reading redaction rules: {error}; expected a JSON object or @FILE") from error
+    if not isinstance(settings, dict):
+        raise argparse.ArgumentTypeError("redaction rules: expected a JSON object, see docs/requests.md")
+    try:
+        return Redaction.of(settings)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}; see docs/requests.md") from error
 
 
 def ring_size(text: str) -> int:
@@ -114,9 +153,27 @@ def build_parser(command: str) -> Parser:
         metavar="N",
         help="kernel ring, a power of two, default 8",
     )
+    _add_requests(parser, defaults)
     _add_intervals(parser, defaults)
     _add_kubernetes(parser, local=local)
     return parser
+
+
+def _add_requests(parser: Parser, defaults: ProbeSettings) -> None:
+    add = parser.add_argument
+    add("--no-requests", action="store_true", help="look at no first bytes: no DNS, HTTP and TLS, only connections")
+    add("--requests", type=request_capacity, default=DEFAULT_REQUESTS, metavar="N",
+        help=f"how many requests to keep with their answers, default {DEFAULT_REQUESTS}")  # fmt: skip
+    add("--requests-per-second", type=request_capacity, default=defaults.payloads_per_second // 4, metavar="N",
+        help="beyond so many, both ends seen, a share is taken and the rest told as sampled, "
+        f"default {defaults.payloads_per_second // 4}")  # fmt: skip
+    add("--dns-ports", type=ports, default=defaults.dns_ports, metavar="PORT,...", help="ports of DNS, default 53")
+    add("--dns-timeout", type=duration, default=DNS_TIMEOUT_NS, metavar="TIME",
+        help="a DNS query without an answer is reported after, default 5s, as resolvers wait")  # fmt: skip
+    add("--http-timeout", type=duration, default=HTTP_TIMEOUT_NS, metavar="TIME",
+        help="an HTTP request without an answer is reported after, default 60s")  # fmt: skip
+    add("--redact", type=rules, default=Redaction(), metavar="JSON",
+        help='what is not to be stored of requests, e.g. {"headers_allow": ["user-agent"]}, or @FILE')  # fmt: skip
 
 
 def _add_intervals(parser: Parser, defaults: ProbeSettings) -> None:
@@ -170,7 +227,14 @@ def parse(command: str, argv: list[str]) -> AgentOptions:
             active_interval_ns=words.active_interval,
             unanswered_after_ns=words.unanswered_after,
             idle_after_ns=words.idle_after,
+            requests=not words.no_requests,
+            dns_ports=words.dns_ports,
+            payloads_per_second=4 * words.requests_per_second,
         ),
+        requests=words.requests,
+        redaction=words.redact,
+        dns_timeout_ns=words.dns_timeout,
+        http_timeout_ns=words.http_timeout,
         kubernetes=not words.no_kubernetes if command == "agent" else bool(words.kubeconfig or words.kube_context),
         kubeconfig=words.kubeconfig,
         context=words.kube_context,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from flows.agent.probe.record import Counter
-from flows.agent.store.store import Renaming
+from flows.agent.store.store import SAMPLED, Renaming
 from flows.flow.endpoint import Evidence
 
 if TYPE_CHECKING:
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
     from flows.agent.enrich.enricher import Enricher
     from flows.agent.enrich.names import LateNames
+    from flows.agent.l7.requests import Requests
     from flows.agent.probe.settings import ProbeSettings
     from flows.agent.store.store import FlowStore
 
 log = logging.getLogger("flows.agent")
 
+SECOND = 1_000_000_000
 RETAIN_SECONDS = 60.0  # how often endpoint numbers that no flow uses any more are given back
 
 # Counters whose growth means that flows are missing, with the word that users read.
@@ -34,7 +36,11 @@ LOSSES = {
     Counter.LOST_RING_FULL: "ring full",
     Counter.LOST_CONNECTION: "connection table full",
     Counter.LOST_EXCHANGE: "exchange table full",
+    Counter.LOST_PAYLOAD: "request ring full",
+    Counter.SAMPLED_OUT: SAMPLED,
 }
+# Earlier rows of a connection that its first bytes are told of, too: both come within one batch or two.
+LOOK_BACK = 4_096
 
 
 class Source(Protocol):
@@ -55,6 +61,12 @@ class Source(Protocol):
 
     def note(self, instance: int, written: int, told: Mapping[Counter, int]) -> None:
         """Tell the next agent how far this one came: before release()."""
+
+    def peek_payloads(self) -> tuple[NDArray[np.void], ...]:
+        """Copies of all first bytes that wait, arrays of one dtype each, in the order in which they are to be looked at."""
+
+    def sample(self, share: float) -> None:
+        """Let only this share of requests leave the kernel from now on."""
 
     def release(self) -> None:
         """Give their room back."""
@@ -99,13 +111,20 @@ class Reader(threading.Thread):
         settings: ProbeSettings,
         instance: int = 0,
         told: Mapping[Counter, int] | None = None,
+        requests: Requests | None = None,
     ) -> None:
-        """Not started yet. instance: this process, to the agent after it; told: losses that the agent before told."""
+        """Not started yet.
+
+        requests: pairs what the probe's first bytes tell; None: nobody looks at them. instance: this process, to the agent after
+        it; told: losses that the agent before told.
+        """
         super().__init__(name="ring-reader", daemon=True)
         self.counts = Counts()
         self.counts.kernel.update(told or {})
         self._instance = instance
         self._probe, self._enricher, self._store, self._settings = probe, enricher, store, settings
+        self._requests = requests
+        self._taken = 0  # first bytes since the last sweep
         self._ended = threading.Event()
         self._hurried = threading.Event()
         self._waiting: deque[Callable[[], None]] = deque()
@@ -162,29 +181,46 @@ class Reader(threading.Thread):
 
     def _retain(self) -> None:
         self._enricher.retain(self._store.endpoints_in_use())
+        if self._requests is not None:
+            self._requests.retain(self._store.details_in_use())
 
     def batch(self) -> None:
         """Move what waits. A batch that cannot be stored is counted and left behind: the next one is not lost with it."""
         records = self._probe.peek()
+        payloads = self._probe.peek_payloads() if self._requests is not None else ()
         try:
-            self._store_batch(records)
+            self._store_batch(records, payloads)
         except Exception:
             now = time.time_ns()
-            self._store.lose("agent error", len(records), now, now)
+            self._store.lose("agent error", len(records) + sum(map(len, payloads)), now, now)
             self._leave()
             raise
         for late in self._enricher.late_names():
             self._rename(late)
 
-    def _store_batch(self, records: NDArray[np.void]) -> None:
+    def _store_batch(self, records: NDArray[np.void], payloads: tuple[NDArray[np.void], ...]) -> None:
+        wall = to_wall_ns()
+        details = None
+        if self._requests is not None:
+            records, details = self._with_requests(self._requests, records, payloads, wall)
         if len(records):
             local, remote = self._enricher.resolve(records)
-            self._store.append(records, local, remote, to_wall_ns(), self._leave)
+            self._store.append(records, local, remote, wall, self._leave, details)
             self.counts.records += len(records)
             self.counts.batches += 1
         else:
             self._enricher.apply_changes()
             self._leave()
+
+    def _with_requests(
+        self, requests: Requests, records: NDArray[np.void], payloads: tuple[NDArray[np.void], ...], wall: int
+    ) -> tuple[NDArray[np.void], NDArray[np.uint32]]:
+        """Connections' records, with those of requests after them, and the details of all (n,)."""
+        self._taken += sum(map(len, payloads))
+        read = requests.read(records, payloads, wall)
+        if read.told.connections.size:
+            self._store.tell_connections(read.told, LOOK_BACK)
+        return read.records, read.details
 
     def _leave(self) -> None:
         """Give the ring's room back. With the store's lock held: an agent that is killed then has either not shown the flows to
@@ -216,7 +252,19 @@ class Reader(threading.Thread):
             lost = counters[counter] - self.counts.kernel[counter]
             if lost:
                 self._store.lose(reason, lost, self._counted_ns, now)
+        if self._requests is not None:
+            self._pace(self._requests, counters, now)
         self.counts.kernel, self._counted_ns = counters, now
+
+    def _pace(self, requests: Requests, counters: dict[Counter, int], now: int) -> None:
+        """Sample, from now on, if more first bytes come than the agent may spend its time on."""
+        before = self.counts.kernel
+        if counters[Counter.LOST_PAYLOAD] > before[Counter.LOST_PAYLOAD]:
+            requests.lost(time.monotonic_ns())
+        offered = self._taken + counters[Counter.SAMPLED_OUT] - before[Counter.SAMPLED_OUT]
+        a_second = offered * SECOND / max(now - self._counted_ns, SECOND // 10)
+        self._probe.sample(min(1.0, self._settings.payloads_per_second / max(a_second, 1.0)))
+        self._taken = 0
 
 
 def to_wall_ns() -> int:

@@ -2,6 +2,7 @@
 /* What has no connection in the kernel: UDP, ICMP, SCTP, raw sockets. Kept in a table, packet by packet. */
 #pragma once
 #include "kernel.h"
+#include "l7.h"
 #include "packet.h"
 #include "socket.h"
 
@@ -153,6 +154,12 @@ static __always_inline void on_packet(
 		return;
 	exchange->last_ns = now;
 	add_packet(exchange, packet, egress);
+	if (REQUESTS && packet->protocol == IPPROTO_UDP && sk->type != SOCK_RAW && (is_dns_port(key.local_port) || is_dns_port(key.remote_port))) {
+		struct segment segment = { .offset = packet->transport + 8, .egress = egress };
+
+		segment.length = packet->length - segment.offset;
+		on_dns_datagram(skb, &key, exchange, &segment);
+	}
 	if (first) {
 		emit_exchange(&key, exchange, OPENED, now);
 	} else if (!exchange->answered && exchange->sent_packets && exchange->received_packets) {

@@ -2,13 +2,15 @@
 /* Entry points. agent/probe/compile.py knows each by its name and type. */
 #include "quiet.h"
 #include "exchange.h"
+#include "http2.h"
 
 #define PASS 1
 #define ROOT_CGROUP 1 /* inode of the root of a kernfs */
 
-/* A packet of a TCP socket that changes nothing: read at once where the headers have their usual form.
- * sk->src_port tells that the packet is the socket's own: of a raw socket it is the protocol's number. */
-static __always_inline int tcp_flags_of_own_packet(struct __sk_buff *skb, struct bpf_sock *sk, bool egress)
+/* A packet of a TCP socket: read at once where the headers have their usual form.
+ * sk->src_port tells that the packet is the socket's own: of a raw socket it is the protocol's number.
+ * Returns the TCP flags, or -1 where it is none of these. */
+static __always_inline int read_own_packet(struct __sk_buff *skb, struct bpf_sock *sk, struct segment *segment)
 {
 	u8 *data = (u8 *)(long)skb->data;
 	u8 *end = (u8 *)(long)skb->data_end;
@@ -25,8 +27,12 @@ static __always_inline int tcp_flags_of_own_packet(struct __sk_buff *skb, struct
 	} else {
 		return -1;
 	}
-	if (big_endian16(egress ? tcp : tcp + 2) != sk->src_port)
+	if (big_endian16(segment->egress ? tcp : tcp + 2) != sk->src_port)
 		return -1;
+	segment->offset = tcp - data + (tcp[12] >> 4) * 4;
+	segment->length = skb->len - segment->offset;
+	segment->sequence = bpf_ntohl(*(u32 *)(tcp + 4));
+	segment->acknowledged = bpf_ntohl(*(u32 *)(tcp + 8));
 	return tcp[13];
 }
 
@@ -47,6 +53,56 @@ static __always_inline void on_reset(struct bpf_sock *sk, bool egress)
 		connection->flags_received |= RST | ACK;
 }
 
+/* What the first bytes are, in the order of how often each is seen; what a connection speaks that is none of these costs no more than the look. */
+static __always_inline void on_first_bytes(
+	struct __sk_buff *skb, struct bpf_sock *sk, struct segment *segment, struct taken *taken, struct short_payload *slot)
+{
+	u64 word = *(u64 *)slot->text;
+	bool preface = word == 0x5448202a20495250ULL; /* "PRI * HT" */
+	struct http2 *http2;
+
+	if (begins_response(word)) {
+		if (!sampled_out(segment->sequence))
+			emit_short(skb, sk, segment, taken, slot, HTTP_RESPONSE);
+	} else if (begins_request(word)) {
+		if (!sampled_out(segment->acknowledged))
+			emit_whole(skb, sk, segment, taken, slot, HTTP_REQUEST);
+	} else if (begins_hello(slot->text)) {
+		emit_whole(skb, sk, segment, taken, slot, TLS_HELLO);
+	} else {
+		http2 = http2_connections.sk_storage_get(sk, 0, 0);
+		if (preface || (!http2 && begins_headers(slot->text, segment->length)))
+			http2 = begin_http2(sk, segment, preface);
+		if (http2 && preface)
+			emit_short(skb, sk, segment, taken, slot, HTTP2);
+		if (http2)
+			on_http2_side(skb, sk, segment, taken, segment->egress ? &http2->sent : &http2->received, slot->text);
+	}
+}
+
+static __always_inline void on_payload(struct __sk_buff *skb, struct bpf_sock *sk, struct segment *segment)
+{
+	struct taken taken = {};
+	struct short_payload *slot;
+	bool dns = is_dns_port(sk->src_port) || is_dns_port(bpf_ntohs(sk->dst_port));
+
+	if (!dns && segment->length < SHORTEST)
+		return;
+	if (!begin_taking(&taken))
+		return;
+	slot = next_short(&taken);
+	if (!slot) {
+		count(LOST_PAYLOAD);
+	} else {
+		slot->head.captured = COPY(skb, segment->offset, slot->text, segment->length, SHORT_TEXT);
+		if (dns)
+			emit_whole(skb, sk, segment, &taken, slot, DNS);
+		else
+			on_first_bytes(skb, sk, segment, &taken, slot);
+	}
+	end_taking(&taken);
+}
+
 static __always_inline void on_other_packet(struct __sk_buff *skb, struct bpf_sock *sk, bool egress)
 {
 	struct packet packet = {};
@@ -65,15 +121,20 @@ static __always_inline void on_other_packet(struct __sk_buff *skb, struct bpf_so
 static __always_inline int observe(struct __sk_buff *skb, bool egress)
 {
 	struct bpf_sock *sk = skb->sk;
+	struct segment segment = { .egress = egress };
 	int flags;
 
 	if (!sk)
 		return PASS;
-	flags = tcp_flags_of_own_packet(skb, sk, egress);
+	flags = read_own_packet(skb, sk, &segment);
 	if (flags < 0)
 		on_other_packet(skb, sk, egress);
 	else if (flags & RST)
 		on_reset(sk, egress);
+#if REQUESTS
+	else if ((s32)segment.length > 0)
+		on_payload(skb, sk, &segment);
+#endif
 	return PASS;
 }
 
@@ -126,35 +187,43 @@ int inet_sk_error_report(u64 *ctx)
 	return 0;
 }
 
-/* iter/bpf_map_elem: struct { meta; map; void *key; void *value; } */
+/* Run by user space (BPF_PROG_TEST_RUN) on keys that it has read from the table; ctx[0]: how many. Iterators over map elements would save it
+ * the reading, but hardened kernels refuse them. */
 int sweep_connections(u64 *ctx)
 {
-	u64 *key = (void *)ctx[2];
-	struct connection *connection = (void *)ctx[3];
-
+	int zero = 0;
+	struct swept_connections *swept = connections_to_sweep.lookup(&zero);
+	u64 count = ctx[0];
 	u64 now = bpf_ktime_get_ns();
 
-	if (!key || !connection)
-		return 0;
-	if (connection->ended)
-		forget(connection, *key, now);
-	else
-		sweep_connection(connection, (void *)*key, now);
+	for (u32 i = 0; swept && i < SWEPT_CONNECTIONS && i < count; i++) {
+		u64 key = swept->keys[i];
+		struct connection *connection = connections.lookup(&key);
+
+		if (!connection)
+			continue;
+		if (connection->ended)
+			forget(connection, key, now);
+		else
+			sweep_connection(connection, (void *)key, now);
+	}
 	return 0;
 }
 
-/* iter/bpf_map_elem */
+/* The same. */
 int sweep_exchanges(u64 *ctx)
 {
-	struct exchange_key *element = (void *)ctx[2];
-	struct exchange *exchange = (void *)ctx[3];
-	struct exchange_key key;
+	int zero = 0;
+	struct swept_exchanges *swept = exchanges_to_sweep.lookup(&zero);
+	u64 count = ctx[0];
 
-	if (!element || !exchange)
-		return 0;
-	key = *element;
-	if (sweep_exchange(&key, exchange))
-		exchanges.delete(&key);
+	for (u32 i = 0; swept && i < SWEPT_EXCHANGES && i < count; i++) {
+		struct exchange_key key = swept->keys[i];
+		struct exchange *exchange = exchanges.lookup(&key);
+
+		if (exchange && sweep_exchange(&key, exchange))
+			exchanges.delete(&key);
+	}
 	return 0;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 #include "config.h"
 #include "record.h"
+#include "payload.h"
 
 /* What the kernel's own socket does not remember of its TCP connection. Keyed by the socket's address, from its SYN (or the agent's start) to
  * its end, which every socket's state reports. A hash, not socket storage: making that costs 900 ns a connection (measured: two allocations
@@ -78,7 +79,38 @@ struct exchange {
 /* Not an LRU: that evicts without a word. What finds no room here is counted, packet by packet. */
 BPF_F_TABLE("hash", struct exchange_key, struct exchange, exchanges, EXCHANGE_ENTRIES, BPF_F_NO_PREALLOC);
 
+/* Keys that a sweep looks at in one run; agent/probe/sweep.py fills them in. */
+#define SWEPT_CONNECTIONS 512
+#define SWEPT_EXCHANGES 128
+
+struct swept_connections {
+	u64 keys[SWEPT_CONNECTIONS];
+};
+
+struct swept_exchanges {
+	struct exchange_key keys[SWEPT_EXCHANGES];
+};
+
+BPF_ARRAY(connections_to_sweep, struct swept_connections, 1);
+BPF_ARRAY(exchanges_to_sweep, struct swept_exchanges, 1);
+
 BPF_RINGBUF_OUTPUT(records, RING_PAGES);
+
+#define BPF_F_MMAPABLE (1U << 10) /* include/uapi/linux/bpf.h */
+
+BPF_F_TABLE("array", u32, struct lane, short_lanes, CPUS * LANES, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct lane, long_lanes, CPUS * LANES, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct short_payload, short_slots, CPUS * (SHORT_SLOTS + SECOND_SLOTS), BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct long_payload, long_slots, CPUS * (LONG_SLOTS + SECOND_SLOTS), BPF_F_MMAPABLE);
+
+/* How many programs are at work on first bytes on this CPU, one interrupting the other. */
+BPF_TABLE("percpu_array", int, u64, depths, 1);
+
+/* The few sockets that speak HTTP/2: asking a socket without storage for it costs next to nothing. */
+BPF_SK_STORAGE(http2_connections, struct http2);
+
+/* Which part of requests leaves: those whose hash is not above it; the reader lowers it when more come than it may take. */
+BPF_ARRAY(sampling, u32, 1);
 
 BPF_TABLE("percpu_array", int, u64, counters, COUNTERS);
 

@@ -14,6 +14,10 @@ enum event { /* numbers of flows.v1.Event (proto/extension.proto) */
 	TIMED_OUT,
 	CLOSED,
 	IDLE,
+	REQUEST, /* from here on made in user space */
+	RESPONSE,
+	NO_RESPONSE,
+	HELLO,
 };
 
 enum { /* IANA protocol numbers */
@@ -77,5 +81,8 @@ enum counter { /* one per reason; agent/probe/record.py names them */
 	FRAGMENT,             /* a fragment with no transport header: not attributed to a flow */
 	UNKNOWN_PROTOCOL,     /* neither TCP, UDP, ICMP, ICMPv6 nor SCTP */
 	SYNS_PENDING,         /* connections in SYN_SENT: up and down; while there are none, nothing can be unanswered */
+	LOST_PAYLOAD,         /* first bytes found no room in their ring */
+	SAMPLED_OUT,          /* first bytes of requests and answers that were left out on purpose */
+	HTTP2_UNFOLLOWED,     /* times that the frames of an HTTP/2 connection were lost track of */
 	COUNTERS,
 };

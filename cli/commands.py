@@ -30,13 +30,15 @@ examples:
   flows observe --from web --to db --last 20     does web talk to db?
   flows observe --verdict DROPPED --since 15m -o json
   flows observe --input-file flows.json --pod shop/cart
+  flows dns --from web                           is it DNS? which names, at what cost: flows dns names
+  flows http --from web --to cart                which endpoints, how fast?
   flows demo up                                  a small cluster to play with
   flows observe -P --from web --last 20          the same of a cluster, through the Kubernetes API
   flows list nodes                               which nodes does the relay see?
   flows status                                   is a server there, and is it well?
 
 `flows COMMAND --help` tells more. Exit status: 0 done, 1 failed, 2 not understood, 130 interrupted;
-with `observe --exit-code` 0 found, 1 none (or failed), 3 not known: something is missing.
+with --exit-code 0 found, 1 none (or failed), 3 not known: something is missing.
 FLOWS_SERVER names the server; FLOWS_DEBUG=1 shows where an error came from.
 """
 
@@ -65,6 +67,24 @@ def _observe(arguments: Sequence[str]) -> int:
     else:
         outcome = observe_server(options, None if options.server.port_forward else server_of(options.server))
     return outcome.status(filtered=options.filtered) if options.exit_code else 0
+
+
+def _dns(arguments: Sequence[str]) -> int:
+    from flows.cli.dns import dns  # noqa: PLC0415
+
+    return dns(arguments)
+
+
+def _http(arguments: Sequence[str]) -> int:
+    from flows.cli.http import http  # noqa: PLC0415
+
+    return http(arguments)
+
+
+def _encryption(arguments: Sequence[str]) -> int:
+    from flows.cli.encryption import encryption  # noqa: PLC0415
+
+    return encryption(arguments)
 
 
 def _status(arguments: Sequence[str]) -> int:
@@ -172,6 +192,9 @@ def _server(module: str, *first: str) -> Callable[[Sequence[str]], int]:
 COMMANDS: Mapping[str, Command] = {
     "observe": Command("show flows: past ones, or with -f as they come", _observe),
     "status": Command("show whether a server is well and how full its store is", _status),
+    "dns": Command("is it DNS? failed, slow and unanswered queries with their cause; `dns names`: what is resolved", _dns),
+    "http": Command("which HTTP and gRPC endpoints are called, with what outcome and how fast", _http),
+    "encryption": Command("which service-to-service traffic is encrypted, and which is plain", _encryption),
     "list": Command("list the namespaces of which a server holds flows, or a relay's nodes", _list),
     "watch": Command("watch which peers a server knows", _watch),
     "local": Command("observe this machine and serve it to the commands above", _server("flows.agent.main", "local")),

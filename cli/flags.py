@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from flows.cli.flags_filter import FILTER_FLAGS, FilterFlag
@@ -19,6 +20,8 @@ from flows.flow.filter.errors import nearest, printable, quote
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from flows.cli.flags_request import RequestFilters
+    from flows.cli.flags_settings import Settings
 
 _DESCRIPTION = """\
 Show network flows: who talked to whom, from the kernels of the observed machines.
@@ -38,7 +41,23 @@ examples:
 
 Several values of one flag: any of them. Different flags: all of them. Most flags are Hubble's."""
 
-_ROWS: tuple[FilterFlag | Option, ...] = (*FILTER_FLAGS.values(), *OPTIONS.values())
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What one command understands: all filter flags, and its options."""
+
+    command: str
+    description: str
+    examples: str
+    options: Mapping[str, Option]
+
+    @property
+    def rows(self) -> tuple[FilterFlag | Option, ...]:
+        """Its flags, in the order of --help."""
+        return (*FILTER_FLAGS.values(), *self.options.values())
+
+
+OBSERVE = Grammar("flows observe", _DESCRIPTION, _EXAMPLES, OPTIONS)
 
 
 class FlagParser(argparse.ArgumentParser):
@@ -66,12 +85,18 @@ class _Record(argparse.Action):
 
 def observe_parser() -> argparse.ArgumentParser:
     """The parser whose help is `flows observe --help`; parse_observe gives its result a meaning."""
-    parser = FlagParser(prog="flows observe", usage="flows observe [flags]", description=_DESCRIPTION, epilog=_EXAMPLES)
+    return flag_parser(OBSERVE)
+
+
+def flag_parser(grammar: Grammar) -> argparse.ArgumentParser:
+    """The parser of a command, and its help; split_flags gives its result a meaning."""
+    usage = f"{grammar.command} [flags]"
+    parser = FlagParser(prog=grammar.command, usage=usage, description=grammar.description, epilog=grammar.examples)
     parser.set_defaults(flags=[])
-    groups = {name: parser.add_argument_group(name) for name in dict.fromkeys(row.group for row in _ROWS)}
+    groups = {name: parser.add_argument_group(name) for name in dict.fromkeys(row.group for row in grammar.rows)}
     for row in FILTER_FLAGS.values():
         _declare(groups[row.group], row.name, row.short, row.help, row.constant, row.metavar)
-    for option in OPTIONS.values():
+    for option in grammar.options.values():
         constant = "true" if option.switch else None
         _declare(groups[option.group], option.name, option.short, option.help, constant, option.metavar)
         if option.switch:
@@ -114,23 +139,27 @@ def parse_observe(arguments: Sequence[str], env: Mapping[str, str] | None = None
     words = list(arguments)
     if words[:1] == ["flows"]:  # `observe flows` is Hubble's longer name of the same command
         del words[0]
-    parsed, extra = observe_parser().parse_known_args(_with_values_joined(words))
-    if extra:
-        raise UsageError(_unknown(extra[0]))
-    env = os.environ if env is None else env
-    given: dict[str, list[str]] = {}
-    for name, text in parsed.flags:
-        if name in OPTIONS:
-            given.setdefault(name, []).append(text)
-    settings = read_settings(given, env)
-    filters = request_filters((name, text) for name, text in parsed.flags if name in FILTER_FLAGS)
+    settings, filters = split_flags(OBSERVE, words, os.environ if env is None else env)
     return observe_options(settings, filters, time.time_ns() if now_ns is None else now_ns)
 
 
-def _with_values_joined(words: Sequence[str]) -> list[str]:
+def split_flags(grammar: Grammar, words: Sequence[str], env: Mapping[str, str]) -> tuple[Settings, RequestFilters]:
+    """What the words of a command line set, and the filters that they ask for. Raises UsageError; `--help` exits."""
+    parsed, extra = flag_parser(grammar).parse_known_args(_with_values_joined(grammar, words))
+    if extra:
+        raise UsageError(_unknown(grammar, extra[0]))
+    given: dict[str, list[str]] = {}
+    for name, text in parsed.flags:
+        if name in grammar.options:
+            given.setdefault(name, []).append(text)
+    settings = read_settings(given, env, options={**OPTIONS, **grammar.options})
+    return settings, request_filters((name, text) for name, text in parsed.flags if name in FILTER_FLAGS)
+
+
+def _with_values_joined(grammar: Grammar, words: Sequence[str]) -> list[str]:
     """`--flag value` as `--flag=value`, so that a value may be empty or begin with a hyphen, as in Go."""
-    valued = {f"--{row.name}": f"--{row.name}" for row in _ROWS if _takes_value(row)}
-    valued |= {f"-{row.short}": f"--{row.name}" for row in _ROWS if row.short and _takes_value(row)}
+    valued = {f"--{row.name}": row for row in grammar.rows if _takes_value(row)}
+    valued |= {f"-{row.short}": row for row in grammar.rows if row.short and _takes_value(row)}
     joined, rest = [], iter(words)
     for word in rest:
         if word not in valued:
@@ -138,8 +167,8 @@ def _with_values_joined(words: Sequence[str]) -> list[str]:
             continue
         value = next(rest, None)
         if value is None:
-            raise UsageError(f"{word}: a value must follow: {_value_of(valued[word])}")
-        joined.append(f"{valued[word]}={value}")
+            raise UsageError(f"{word}: a value must follow: {valued[word].metavar}")
+        joined.append(f"--{valued[word].name}={value}")
     return joined
 
 
@@ -147,16 +176,12 @@ def _takes_value(row: FilterFlag | Option) -> bool:
     return row.constant is None if isinstance(row, FilterFlag) else not row.switch
 
 
-def _value_of(flag: str) -> str:
-    name = flag.removeprefix("--")
-    return FILTER_FLAGS[name].metavar if name in FILTER_FLAGS else OPTIONS[name].metavar
-
-
-def _unknown(word: str) -> str:
+def _unknown(grammar: Grammar, word: str) -> str:
     if not word.startswith("-"):
         plain = printable(word)
         cure = f"did you mean --from {plain} or --to {plain}?"
         return f"unexpected argument {quote(word)}: filters are flags; {cure}"
     flag = word.partition("=")[0]
-    close = nearest(flag, [f"--{name}" for name in (*FILTER_FLAGS, *OPTIONS, "help")])
-    return f"unknown flag: {printable(flag)}" + (f"; did you mean {close}?" if close else "; flows observe --help lists all")
+    close = nearest(flag, [f"--{name}" for name in (*FILTER_FLAGS, *grammar.options, "help")])
+    cure = f"did you mean {close}?" if close else f"{grammar.command} --help lists all"
+    return f"unknown flag: {printable(flag)}; {cure}"

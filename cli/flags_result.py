@@ -26,12 +26,7 @@ _MAX_LAST_OF_FILE = 1_000_000
 def observe_options(settings: Settings, filters: RequestFilters, now_ns: int) -> ObserveOptions:
     """Raises UsageError where values do not go together; now_ns is what durations count back from."""
     output = _output(settings)
-    allow = (*filters.allow, *_raw(settings, "allowlist"))
-    deny = (*filters.deny, *_raw(settings, "denylist"))
-    try:
-        compile_filters(allow, deny)
-    except FilterError as error:
-        raise UsageError(error.describe(_flag_of(error.field))) from None
+    allow, deny = all_filters(settings, filters)
     return ObserveOptions(
         allow=allow,
         deny=deny,
@@ -40,12 +35,24 @@ def observe_options(settings: Settings, filters: RequestFilters, now_ns: int) ->
         server=server_options(settings),
         input_file=settings.get("input-file") or None,
         print_raw_filters=settings.get("print-raw-filters"),
-        exit_code=_exit_code(settings),
+        exit_code=exit_code(settings),
         notes=filters.notes,
     )
 
 
-def _exit_code(settings: Settings) -> bool:
+def all_filters(settings: Settings, filters: RequestFilters) -> tuple[tuple[FlowFilter, ...], tuple[FlowFilter, ...]]:
+    """What is wanted and what is not, by flags and by --allowlist and --denylist. Raises UsageError."""
+    allow = (*filters.allow, *_raw(settings, "allowlist"))
+    deny = (*filters.deny, *_raw(settings, "denylist"))
+    try:
+        compile_filters(allow, deny)
+    except FilterError as error:
+        raise UsageError(error.describe(_flag_of(error.field))) from None
+    return allow, deny
+
+
+def exit_code(settings: Settings) -> bool:
+    """Whether the exit status is asked for. Raises UsageError."""
     asked: bool = settings.get("exit-code")
     if asked and settings.get("follow"):
         raise UsageError("--exit-code: --follow never ends, so it never knows: use --since or --last without it")
@@ -66,6 +73,26 @@ def _raw(settings: Settings, name: str) -> list[FlowFilter]:
 
 def _selection(settings: Settings, output: Format, now_ns: int) -> Selection:
     """Hubble's: the newest 20, unless a number, a time, --all, --follow or a file says otherwise."""
+    first, last, everything, follow = numbers(settings)
+    if follow and output is Format.TABLE:
+        raise UsageError("--output table: table output format is not compatible with follow mode: use compact or dict")
+    from_file = bool(settings.get("input-file"))
+    since, until = bounds(settings, now_ns)
+    if since is None and until is None and not first:
+        if everything:
+            last = ALL
+        elif not last and not follow and not from_file:
+            last = DEFAULT_LAST
+    return Selection(number=first or last, first=bool(first), follow=follow, since=since, until=until)
+
+
+def bounds(settings: Settings, now_ns: int) -> tuple[int | None, int | None]:
+    """--since and --until, ns since 1970. Raises UsageError."""
+    return _time(settings, "since", now_ns), None if settings.get("follow") else _time(settings, "until", now_ns)
+
+
+def numbers(settings: Settings) -> tuple[int, int, bool, bool]:
+    """--first, --last, --all, --follow, if they go together. Raises UsageError."""
     first, last, everything, follow = (settings.get(name) for name in ("first", "last", "all", "follow"))
     for one, other, both in (
         ("first", "last", first and last),
@@ -75,18 +102,9 @@ def _selection(settings: Settings, output: Format, now_ns: int) -> Selection:
     ):
         if both:
             raise UsageError(f"cannot set both --{one} and --{other}")
-    if follow and output is Format.TABLE:
-        raise UsageError("--output table: table output format is not compatible with follow mode: use compact or dict")
-    from_file = bool(settings.get("input-file"))
-    if from_file and last > _MAX_LAST_OF_FILE:
+    if settings.get("input-file") and last > _MAX_LAST_OF_FILE:
         raise UsageError(f'--last "{last}": must be at most {_MAX_LAST_OF_FILE} with --input-file, or use --all')
-    since, until = _time(settings, "since", now_ns), None if follow else _time(settings, "until", now_ns)
-    if since is None and until is None and not first:
-        if everything:
-            last = ALL
-        elif not last and not follow and not from_file:
-            last = DEFAULT_LAST
-    return Selection(number=first or last, first=bool(first), follow=follow, since=since, until=until)
+    return first, last, everything, follow
 
 
 def _time(settings: Settings, name: str, now_ns: int) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,16 +23,20 @@ _SEPARATED = ("field-mask", "tls-ca-cert-files")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """given: texts by option. env: the process's environment. file: what the configuration file holds."""
+    """given: texts by option. env: the process's environment. file: what the configuration file holds.
+
+    options: those that there are.
+    """
 
     given: Mapping[str, Sequence[str]]
     env: Mapping[str, str]
     file: Mapping[str, Any]
     file_name: str = ""
+    options: Mapping[str, Option] = field(default_factory=lambda: OPTIONS)
 
     def get(self, name: str) -> Any:
         """The option's value. Raises UsageError that names where the bad text stands."""
-        option = OPTIONS[name]
+        option = self.options[name]
         texts, source = self._texts(option)
         if not texts:
             return option.default
@@ -44,7 +48,7 @@ class Settings:
 
     def source(self, name: str) -> str:
         """Where the option's value comes from, for a message: `--server`, `HUBBLE_SERVER`, `file: server`."""
-        return self._texts(OPTIONS[name])[1]
+        return self._texts(self.options[name])[1]
 
     def _texts(self, option: Option) -> tuple[Sequence[str], str]:
         if option.name in self.given:
@@ -77,7 +81,10 @@ def _file_texts(value: Any, source: str, *, many: bool) -> list[str]:
 
 
 def read_settings(
-    given: Mapping[str, Sequence[str]], env: Mapping[str, str], read: Callable[[Path], str] = Path.read_text
+    given: Mapping[str, Sequence[str]],
+    env: Mapping[str, str],
+    read: Callable[[Path], str] = Path.read_text,
+    options: Mapping[str, Option] = OPTIONS,
 ) -> Settings:
     """Read the file that --config, FLOWS_CONFIG or HUBBLE_CONFIG names, else the first usual one there is."""
     variables = (env.get(f"{prefix}CONFIG") for prefix in _PREFIXES)
@@ -90,8 +97,8 @@ def read_settings(
                 reason = getattr(error, "strerror", None) or "not UTF-8 text"
                 raise UsageError(f"--config {printable(named)}: cannot read it: {reason}") from None
             continue
-        return Settings(given, env, _parse(text, path), str(path))
-    return Settings(given, env, {})
+        return Settings(given, env, _parse(text, path), str(path), options)
+    return Settings(given, env, {}, options=options)
 
 
 def _usual(env: Mapping[str, str]) -> Iterable[Path]:

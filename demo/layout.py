@@ -36,6 +36,7 @@ SOCKETS = STATE / "sockets"  # the relay's pod has this folder
 RELAY_SOCKET = STATE / "relay.sock"  # where the CLI looks; a link into SOCKETS
 PKI = STATE / "pki"
 FLOWS_CA, AGENT_PKI, RELAY_PKI = PKI / "flows-ca.crt", PKI / "agent", PKI / "relay"
+SECURE_PKI = PKI / "secure"  # of the workload demo/secure
 LOGS = STATE / "logs"
 BPF = STATE / "bpf"  # a bpffs of the demo's own: unmounting it removes all that agents keep there
 NETNS = Path("/run/netns")

@@ -233,6 +233,7 @@ def _sliced(batch: Batch, rows: slice) -> Batch:
         batch.tuple[rows],
         batch.at_source[rows],
         batch.node[rows],
+        batch.reply[rows],
     )
 
 

@@ -9,12 +9,13 @@ import numpy as np
 
 from flows.agent.observer.fields import Fields, chosen, join, nanoseconds, nested, number, texts
 from flows.agent.probe.record import Initiator
+from flows.agent.store.public_names import source_of
 from flows.agent.store.table import TCP
 from flows.flow.ends import field
 from flows.proto import extension_pb2, flow_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -34,8 +35,15 @@ FLAGS = texts([*(field(3, _flags(bits)) for bits in range(256)), b""])
 NO_FLAGS = np.uint16(256)
 
 
-def connections(columns: Mapping[str, NDArray[Any]], inbound: NDArray[np.bool_]) -> Fields:
-    """n messages. columns as in agent/store/columns.py; inbound (n,): where the remote end opened."""
+def connections(
+    columns: Mapping[str, NDArray[Any]], inbound: NDArray[np.bool_], requests: Sequence[bytes] | None = None
+) -> Fields:
+    """n messages. columns as in agent/store/columns.py; inbound (n,): where the flow comes from the remote end.
+
+    requests: flows.v1.Request of each, for flows of requests, which count no bytes and packets.
+    """
+    if requests is not None:
+        return join(*_of_request(columns, inbound), nested(CONNECTION["request"], texts(requests)))
     start, time, tcp = columns["start"], columns["time"], columns["protocol"] == TCP
     return join(
         number(CONNECTION["id"], columns["conn_id"]),
@@ -46,6 +54,18 @@ def connections(columns: Mapping[str, NDArray[Any]], inbound: NDArray[np.bool_])
         nested(CONNECTION["from_source"], *_counters(columns, inbound, tcp)),
         nested(CONNECTION["from_destination"], *_counters(columns, ~inbound, tcp)),
         *_measured(columns, tcp),
+        number(CONNECTION["observed_at_source"], ~inbound),
+        number(CONNECTION["spoken"], np.where(tcp, columns["icmp_code"], 0)),
+        number(CONNECTION["name_source"], source_of(columns["detail"])),
+    )
+
+
+def _of_request(columns: Mapping[str, NDArray[Any]], inbound: NDArray[np.bool_]) -> tuple[Fields, ...]:
+    return (
+        number(CONNECTION["id"], columns["conn_id"]),
+        number(CONNECTION["event"], columns["event"]),
+        number(CONNECTION["initiator"], columns["initiator"] != Initiator.UNKNOWN),
+        nanoseconds(CONNECTION["started"], columns["start"], columns["start"] != 0),
         number(CONNECTION["observed_at_source"], ~inbound),
     )
 

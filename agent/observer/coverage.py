@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flows.agent.store.store import OVERWRITTEN, Loss
+from flows.agent.store.store import OVERWRITTEN, SAMPLED, Loss
 from flows.proto import flow_pb2, flows_pb2, relay_pb2
 
 if TYPE_CHECKING:
@@ -132,7 +132,8 @@ def lost(losses: Iterable[Loss], since: int, to: int) -> Iterable[flows_pb2.Gap]
             latest[loss.reason] = len(runs)
             runs.append(loss)
     for run in runs:
-        yield gap(flows_pb2.LOST, run.first_ns, run.last_ns, run.count, run.reason)
+        reason = flows_pb2.SAMPLED if run.reason == SAMPLED else flows_pb2.LOST
+        yield gap(reason, run.first_ns, run.last_ns, run.count, run.reason)
 
 
 def gap(reason: flows_pb2.GapReason, first: int, last: int, count: int = 0, message: str = "") -> flows_pb2.Gap:

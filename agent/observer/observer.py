@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flows.agent.l7.dns_name_table import NameTable
 from flows.agent.observer.coverage import Known
 from flows.agent.observer.decode import Decoder
 from flows.agent.observer.ends import Ends
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from flows.agent.observer.coverage import Watch
     from flows.agent.observer.positions import Resume
     from flows.agent.observer.query import Request
+    from flows.agent.store.requests import RequestStore
     from flows.agent.store.store import FlowStore
     from flows.flow.batch import Batch
     from flows.flow.endpoint import Endpoint
@@ -70,9 +72,12 @@ class Observer:
         version: str,
         watch: Watch,
         instance: int,
+        requests: RequestStore | None = None,
+        names: NameTable | None = None,
     ) -> None:
         """node: `cluster/node`. version: of the agent, as emitter of its flows. watch: since when it has every event.
 
+        requests, names: what details of flows refer to.
         ended: set once nothing more will be stored; followers then get the rest.
         """
         self.ended = asyncio.Event()
@@ -80,7 +85,8 @@ class Observer:
         self._enricher = enricher
         self.ends = self.new_ends()
         self._ids = FlowIds()
-        self._decoder = Decoder(node, enricher.node_labels(), version, self._ids)
+        self._requests, self._names = requests, names or NameTable()
+        self._decoder = self._new_decoder(enricher.node_labels())
         self._endpoints = Endpoints(enricher)
 
     def _table(self, first: int, last: int) -> StoreTable:
@@ -88,7 +94,19 @@ class Observer:
             self._endpoints = Endpoints(self._enricher)
         endpoints: Any = self._endpoints
         node = (self.node, self._enricher.node_labels())
-        return StoreTable(self.store, first, last, endpoints=endpoints, node=node, ids=self._ids)
+        return StoreTable(
+            self.store,
+            first,
+            last,
+            endpoints=endpoints,
+            node=node,
+            ids=self._ids,
+            requests=self._requests,
+            names=self._names.name,
+        )
+
+    def _new_decoder(self, labels: tuple[str, ...]) -> Decoder:
+        return Decoder(self.node, labels, self.version, self._ids, self._requests, self._names)
 
     def past(self, request: Request) -> Selected:
         """The stored flows that the request selects."""
@@ -187,7 +205,7 @@ class Observer:
             return empty()
         labels = self._enricher.node_labels()
         if labels != self._decoder.node_labels:
-            self._decoder = Decoder(self.node, labels, self.version, self._ids)
+            self._decoder = self._new_decoder(labels)
         columns, here = selected.columns, np.zeros(len(selected), np.bool_)
         local = ends.numbers(columns["local"], columns["pid"], columns["process"], here)
         remote = ends.numbers(columns["remote"], columns["remote_pid"], columns["remote_process"], columns["joined"])

@@ -6,6 +6,7 @@ Attribute layouts: union bpf_attr in include/uapi/linux/bpf.h.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import platform
 import struct
@@ -13,6 +14,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 SYSCALL = {"x86_64": 321, "aarch64": 280}
@@ -28,11 +30,14 @@ class Command(IntEnum):
     MAP_CREATE = 0
     MAP_LOOKUP_ELEM = 1
     MAP_UPDATE_ELEM = 2
+    MAP_DELETE_ELEM = 3
     PROG_LOAD = 5
     OBJ_PIN = 6
     OBJ_GET = 7
+    PROG_TEST_RUN = 10
     OBJ_GET_INFO_BY_FD = 15
     RAW_TRACEPOINT_OPEN = 17
+    MAP_LOOKUP_BATCH = 24
     LINK_CREATE = 28
     ENABLE_STATS = 32
     ITER_CREATE = 33
@@ -41,7 +46,9 @@ class Command(IntEnum):
 class ProgramType(IntEnum):
     """enum bpf_prog_type."""
 
+    KPROBE = 2
     CGROUP_SKB = 8
+    RAW_TRACEPOINT = 17
     TRACING = 26
 
 
@@ -52,6 +59,8 @@ class AttachType(IntEnum):
     CGROUP_INET_EGRESS = 1
     TRACE_RAW_TP = 23
     TRACE_ITER = 28
+    PERF_EVENT = 41
+    NONE = 0  # program types of one attach type only
 
 
 class VerifierError(OSError):
@@ -120,12 +129,14 @@ def open_tracepoint(program: int) -> int:
     return bpf(Command.RAW_TRACEPOINT_OPEN, struct.pack("<QI4x", 0, program))
 
 
-def link_iterator(program: int, map_: int | None) -> int:
-    """Make an iterator's link, over a map's elements where one is given."""
-    info = ctypes.create_string_buffer(struct.pack("<I", map_ or 0), 4)
-    size = 4 if map_ is not None else 0
-    address = ctypes.addressof(info) if size else 0
-    return bpf(Command.LINK_CREATE, struct.pack("<IIIIQI4x", program, 0, AttachType.TRACE_ITER, 0, address, size))
+def link_perf_event(program: int, event: int, cookie: int) -> int:
+    """Attach to a perf event, which the link keeps open; cookie: what the program's bpf_get_attach_cookie() gives."""
+    return bpf(Command.LINK_CREATE, struct.pack("<IIIIQ", program, event, AttachType.PERF_EVENT, 0, cookie))
+
+
+def link_iterator(program: int) -> int:
+    """Make an iterator's link."""
+    return bpf(Command.LINK_CREATE, struct.pack("<IIIIQI4x", program, 0, AttachType.TRACE_ITER, 0, 0, 0))
 
 
 def run_iterator(link: int) -> None:
@@ -156,11 +167,44 @@ def pinned(path: Path) -> int:
     return bpf(Command.OBJ_GET, struct.pack("<QI4x", ctypes.addressof(name), 0))
 
 
-def map_entries(map_: int) -> int:
-    """max_entries of a map; of a ring its data's bytes."""
+def map_sizes(map_: int) -> tuple[int, int, int]:
+    """key_size, value_size and max_entries of a map; of a ring the last are its data's bytes."""
     info = ctypes.create_string_buffer(88)  # struct bpf_map_info: type, id, key_size, value_size, max_entries...
     bpf(Command.OBJ_GET_INFO_BY_FD, struct.pack("<IIQ", map_, len(info), ctypes.addressof(info)))
-    return int(struct.unpack_from("<I", info, 16)[0])
+    key, value, entries = struct.unpack_from("<III", info, 8)
+    return key, value, entries
+
+
+BATCH = 4_096  # entries of a table that are read at once: 400 KB
+
+
+def batches(map_: int, key_bytes: int, value_bytes: int) -> Iterator[bytes]:
+    """All keys of a hash, up to BATCH of them a time. Raises OSError."""
+    keys = ctypes.create_string_buffer(BATCH * key_bytes)
+    values = ctypes.create_string_buffer(BATCH * value_bytes)
+    at = ctypes.create_string_buffer(4)  # the bucket to go on with
+    begun = more = True
+    while more:
+        attributes = struct.pack(
+            "<QQQQIIQQ", 0 if begun else ctypes.addressof(at), ctypes.addressof(at), ctypes.addressof(keys),
+            ctypes.addressof(values), BATCH, map_, 0, 0,
+        )  # fmt: skip
+        buffer = ctypes.create_string_buffer(attributes, len(attributes))
+        more = _libc.syscall(SYSCALL[platform.machine()], int(Command.MAP_LOOKUP_BATCH), buffer, len(attributes)) == 0
+        error = 0 if more else ctypes.get_errno()
+        if error not in (0, errno.ENOENT):  # ENOENT: that was all
+            raise OSError(error, os.strerror(error))
+        begun = False
+        yield keys.raw[: int(struct.unpack_from("<I", buffer, 32)[0]) * key_bytes]
+
+
+def run_program(program: int, argument: int) -> None:
+    """Run a raw tracepoint program once, here and now; argument: its ctx[0]."""
+    context = ctypes.create_string_buffer(struct.pack("<Q", argument), 8)
+    attributes = struct.pack(
+        "<IIIIQQIIIIQQIII4x", program, 0, 0, 0, 0, 0, 0, 0, len(context), 0, ctypes.addressof(context), 0, 0, 0, 0
+    )
+    bpf(Command.PROG_TEST_RUN, attributes)
 
 
 def update(map_: int, key: bytes, value: bytes) -> None:
@@ -168,6 +212,12 @@ def update(map_: int, key: bytes, value: bytes) -> None:
     keys = ctypes.create_string_buffer(key, len(key))
     values = ctypes.create_string_buffer(value, len(value))
     bpf(Command.MAP_UPDATE_ELEM, struct.pack("<I4xQQQ", map_, ctypes.addressof(keys), ctypes.addressof(values), 0))
+
+
+def delete(map_: int, key: bytes) -> None:
+    """Remove one element. Raises OSError (ENOENT) if there is none."""
+    keys = ctypes.create_string_buffer(key, len(key))
+    bpf(Command.MAP_DELETE_ELEM, struct.pack("<I4xQQQ", map_, ctypes.addressof(keys), 0, 0))
 
 
 def lookup(map_: int, key: bytes, value_bytes: int) -> bytes:

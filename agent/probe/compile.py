@@ -19,9 +19,15 @@ from pathlib import Path
 
 from flows.agent.probe.bpf import AttachType, ProgramType, VerifierError, load_program
 from flows.agent.probe.btf import Btf, BtfError, Kind
+from flows.agent.probe.openssl_source import OPENSSL
+from flows.agent.probe.openssl_source import SOURCE as OPENSSL_SOURCE
+from flows.agent.probe.source import Source
 
-INCLUDE = re.compile(r'#include "([a-z_]+\.h)"')
-MAPS = ("records", "counters", "connections", "exchanges")
+INCLUDE = re.compile(r'#include "([a-z0-9_]+\.h)"')
+MAPS = (
+    "records", "short_lanes", "short_slots", "long_lanes", "long_slots", "counters", "sampling", "connections", "exchanges",
+    "connections_to_sweep", "exchanges_to_sweep",
+)  # fmt: skip
 
 # name in bpf/flows.c: program type, attach type, kind and name of the BTF type that a tracing program is typed by
 PROGRAMS: dict[str, tuple[ProgramType, AttachType, Kind | None, str]] = {
@@ -36,8 +42,8 @@ PROGRAMS: dict[str, tuple[ProgramType, AttachType, Kind | None, str]] = {
         Kind.TYPEDEF,
         "btf_trace_inet_sk_error_report",
     ),
-    "sweep_connections": (ProgramType.TRACING, AttachType.TRACE_ITER, Kind.FUNC, "bpf_iter_bpf_map_elem"),
-    "sweep_exchanges": (ProgramType.TRACING, AttachType.TRACE_ITER, Kind.FUNC, "bpf_iter_bpf_map_elem"),
+    "sweep_connections": (ProgramType.RAW_TRACEPOINT, AttachType.NONE, None, ""),
+    "sweep_exchanges": (ProgramType.RAW_TRACEPOINT, AttachType.NONE, None, ""),
     "adopt_sockets": (ProgramType.TRACING, AttachType.TRACE_ITER, Kind.FUNC, "bpf_iter_task_file"),
 }  # fmt: skip
 
@@ -80,6 +86,7 @@ OFFSETS = {
     "task_comm": ("task_struct", "comm"),
     "socket_sk": ("socket", "sk"),
 }
+SOURCES = {0: Source("flows.c", MAPS, PROGRAMS, OFFSETS), OPENSSL: OPENSSL_SOURCE}  # by constant SOURCE
 
 
 def one_text(folder: Path, name: str, seen: set[str] | None = None) -> str:
@@ -99,9 +106,9 @@ def one_text(folder: Path, name: str, seen: set[str] | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def offset_flags(btf: Btf) -> list[str]:
+def offset_flags(btf: Btf, offsets: dict[str, tuple[str, str]]) -> list[str]:
     """-DOFFSET_... for the running kernel. Raises BtfError if it lacks a field."""
-    flags = [f"-DOFFSET_{name}={btf.offset(*field)}" for name, field in OFFSETS.items()]
+    flags = [f"-DOFFSET_{name}={btf.offset(*field)}" for name, field in offsets.items()]
     try:
         flags.append(f"-DOFFSET_cgroup_ancestors={btf.offset('cgroup', 'ancestors')}")
     except BtfError:  # before Linux 6.1 the ancestors' ids stood there
@@ -109,7 +116,7 @@ def offset_flags(btf: Btf) -> list[str]:
     return flags
 
 
-def compile_flags(btf: Btf, constants: dict[str, int]) -> list[str]:
+def compile_flags(btf: Btf, constants: dict[str, int], offsets: dict[str, tuple[str, str]]) -> list[str]:
     """All flags of one compilation; the C library's copies of the UAPI headers stand in for the kernel's."""
     machine = platform.machine()
     return [
@@ -117,22 +124,35 @@ def compile_flags(btf: Btf, constants: dict[str, int]) -> list[str]:
         "-isystem", f"/usr/include/{machine}-linux-gnu",
         f"-DPAGE_SIZE={mmap.PAGESIZE}",
         *(f"-D{name}={value}ULL" for name, value in constants.items()),
-        *offset_flags(btf),
+        *offset_flags(btf, offsets),
     ]  # fmt: skip
 
 
+def _type_ids(btf: Btf, source: Source) -> dict[str, int]:
+    """BTF type ids of a source's programs, 0 for those without; optional ones that this kernel does not have are not in it."""
+    ids = {}
+    for name, (_, _, typed, type_name) in source.programs.items():
+        try:
+            ids[name] = btf.type_id(type_name, typed) if typed is not None else 0
+        except BtfError:
+            if name not in source.optional:
+                raise
+    return ids
+
+
 def build(constants: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
-    """Compile bpf/flows.c and load it. Returns descriptors of maps and of programs. Raises BtfError, VerifierError, OSError."""
-    source = Path(str(resources.files("flows.bpf")))
-    os.environ["BCC_KERNEL_SOURCE"] = str(source / "kernel")
+    """Compile a source and load it. Returns descriptors of maps and of programs. Raises BtfError, VerifierError, OSError."""
+    folder = Path(str(resources.files("flows.bpf")))
+    source = SOURCES[constants.get("SOURCE", 0)]
+    os.environ["BCC_KERNEL_SOURCE"] = str(folder / "kernel")
     from bcc import BPF, lib  # noqa: PLC0415 - after the environment, which bcc reads once
 
     btf = Btf.of_running_kernel()
-    module = BPF(text=one_text(source, "flows.c"), cflags=compile_flags(btf, constants))
-    maps = {name: os.dup(lib.bpf_table_fd(module.module, name.encode())) for name in MAPS}
+    module = BPF(text=one_text(folder, source.name), cflags=compile_flags(btf, constants, source.offsets))
+    maps = {name: os.dup(lib.bpf_table_fd(module.module, name.encode())) for name in source.maps}
     programs = {}
-    for name, (kind, attach, typed, type_name) in PROGRAMS.items():
-        btf_id = btf.type_id(type_name, typed) if typed is not None else 0
+    for name, btf_id in _type_ids(btf, source).items():
+        kind, attach, _, _ = source.programs[name]
         programs[name] = load_program(f"flows_{name}", module.dump_func(name), kind, attach, btf_id)
     return maps, programs
 

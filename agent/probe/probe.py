@@ -15,9 +15,13 @@ import numpy as np
 from flows.agent.probe import bpf
 from flows.agent.probe.compile import MAPS, PROGRAMS
 from flows.agent.probe.keep import Handover, Keep, KeepError, digest, now_ns
+from flows.agent.probe.lanes import Lanes, cpus, slots_of_cpu
+from flows.agent.probe.payload import LONG_PAYLOAD, SHORT_PAYLOAD, whole
 from flows.agent.probe.preflight import explain
 from flows.agent.probe.record import RECORD, Counter
 from flows.agent.probe.ring import Ring
+from flows.agent.probe.settings import MAX_DNS_PORTS
+from flows.agent.probe.sweep import sweeps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,8 +35,7 @@ if TYPE_CHECKING:
 
 COMPILE_SECONDS = 60  # 1 s on an idle machine; a node under pressure may take much longer
 MAX_DESCRIPTORS = 32
-SWEEPS = ("sweep_connections_link", "sweep_exchanges_link")
-LINKS = ("ingress_link", "egress_link", "inet_sock_set_state_link", "inet_sk_error_report_link", *SWEEPS)
+LINKS = ("ingress_link", "egress_link", "inet_sock_set_state_link", "inet_sk_error_report_link")
 
 
 class ProbeError(Exception):
@@ -43,6 +46,11 @@ def constants(settings: ProbeSettings, subtree: Subtree) -> dict[str, int]:
     """What bpf/config.h wants."""
     return {
         "RING_PAGES": settings.ring_bytes // 4096,
+        "REQUESTS": int(settings.requests),
+        "CPUS": cpus(),
+        "SHORT_SLOTS": slots_of_cpu(settings.short_slots),
+        "LONG_SLOTS": slots_of_cpu(settings.long_slots),
+        **{f"DNS_PORT_{at}": port for at, port in enumerate((*settings.dns_ports, 0, 0, 0, 0)[:MAX_DNS_PORTS])},
         "CONNECTION_ENTRIES": settings.connection_entries,
         "LISTENER_ENTRIES": settings.listener_entries,
         "EXCHANGE_ENTRIES": settings.exchange_entries,
@@ -113,9 +121,7 @@ def _attach(own: dict[str, int], subtree: Subtree, opened: dict[str, int]) -> No
         os.close(cgroup)
     for name in ("inet_sock_set_state", "inet_sk_error_report"):
         keep(name, bpf.open_tracepoint(own[name]))
-    for name, table in (("sweep_connections", "connections"), ("sweep_exchanges", "exchanges")):
-        keep(name, bpf.link_iterator(own[name], own[table]))
-    adopt = bpf.link_iterator(own["adopt_sockets"], None)
+    adopt = bpf.link_iterator(own["adopt_sockets"])
     try:  # after the tracepoint, so that no connection falls between; what the tracepoint knows is left alone
         bpf.run_iterator(adopt)
     finally:
@@ -141,6 +147,10 @@ class Probe:
             self.attached_ns = self.predecessor.attached_ns
         self.left_behind = self._keep.left_behind if self._keep is not None else 0
         self._ring = Ring(self._own["records"], settings.ring_bytes, RECORD)
+        self._short = Lanes(self._own["short_lanes"], self._own["short_slots"], SHORT_PAYLOAD)
+        self._long = Lanes(self._own["long_lanes"], self._own["long_slots"], LONG_PAYLOAD)
+        self._sweep_connections, self._sweep_exchanges = sweeps(self._own)
+        self.sample(1.0)
 
     def _begin(self, wanted: dict[str, int], subtree: Subtree) -> dict[str, int]:
         """Descriptors of maps, programs and links, just loaded and attached."""
@@ -170,12 +180,12 @@ class Probe:
 
     def sweep(self) -> None:
         """Have the kernel look at quiet connections and exchanges; what it finds arrives in the ring."""
-        for name in SWEEPS:
-            bpf.run_iterator(self._own[name])
+        self._sweep_connections.run()
+        self._sweep_exchanges.run()
 
     def sweep_connections(self) -> None:
         """Look at TCP connections only."""
-        bpf.run_iterator(self._own[SWEEPS[0]])
+        self._sweep_connections.run()
 
     def wait(self, seconds: float) -> None:
         """Sleep until records wait, at most so long."""
@@ -191,27 +201,41 @@ class Probe:
         self._peeked_ns = now_ns()  # afterwards: nothing that was taken is later
         return records
 
+    def peek_payloads(self) -> tuple[NDArray[np.void], NDArray[np.void]]:
+        """All first bytes that wait, LONG_PAYLOAD (n,) and SHORT_PAYLOAD (m,): copies, zero behind what was captured.
+
+        Long ones are looked for last and read first: of an answer among the short ones the request is there.
+        """
+        short = whole(self._short.peek())
+        return whole(self._long.peek()), short
+
+    def sample(self, share: float) -> None:
+        """Let only this share (0 to 1) of requests leave the kernel, each with its answer; what is left out is counted."""
+        bpf.update(self._own["sampling"], bytes(4), int(share * 0xFFFFFFFF).to_bytes(4, "little"))
+
     @property
     def complete(self) -> bool:
         """Whether the last peek() gave all that was in the ring, and not only what lies before a record being written."""
         return self._ring.complete
 
     def release(self) -> None:
-        """Give the ring the room of what was peeked at."""
+        """Give the rings the room of what was peeked at."""
         self._ring.release()
+        self._short.release()
+        self._long.release()
 
     def counters(self) -> dict[Counter, int]:
         """Kernel-side counters since the start, summed over CPUs."""
-        cpus = os.sysconf("SC_NPROCESSORS_CONF")
         values = {}
         for counter in Counter:
-            raw = bpf.lookup(self._own["counters"], int(counter).to_bytes(4, "little"), 8 * cpus)
+            raw = bpf.lookup(self._own["counters"], int(counter).to_bytes(4, "little"), 8 * cpus())
             values[counter] = int(np.frombuffer(raw, "<u8").sum())
         return values
 
     def close(self) -> None:
         """Let go: programs are detached and unloaded, unless they are kept."""
-        self._ring.close()
+        for ring in (self._ring, self._short, self._long):
+            ring.close()
         for descriptor in self._own.values():
             os.close(descriptor)
         self._own = {}

@@ -52,6 +52,10 @@ class Event(IntEnum):
     TIMED_OUT = 8
     CLOSED = 9
     IDLE = 10
+    REQUEST = 11
+    RESPONSE = 12
+    NO_RESPONSE = 13
+    HELLO = 14
 
 
 class Initiator(IntEnum):
@@ -72,6 +76,9 @@ class Counter(IntEnum):
     FRAGMENT = 4
     UNKNOWN_PROTOCOL = 5
     SYNS_PENDING = 6
+    LOST_PAYLOAD = 7
+    SAMPLED_OUT = 8
+    HTTP2_UNFOLLOWED = 9
 
 
 # Ids of connections that live in the exchange table, not in a socket (TABLE_ID of bpf/exchange.h).

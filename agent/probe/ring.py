@@ -54,7 +54,7 @@ def take(region: NDArray[np.void]) -> tuple[NDArray[np.void], int]:
 
 def count_unread(descriptor: int) -> int:
     """Finished records that wait in a ring map, whatever their size."""
-    data_bytes = bpf.map_entries(descriptor)
+    data_bytes = bpf.map_sizes(descriptor)[2]
     page = mmap.PAGESIZE
     with mmap.mmap(descriptor, page, mmap.MAP_SHARED, mmap.PROT_READ, offset=0) as consumer:
         at = int.from_bytes(consumer[:8], "little")

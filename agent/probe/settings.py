@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SECOND = 1_000_000_000
+MAX_DNS_PORTS = 4  # DNS_PORT_* of bpf/l7.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,23 @@ class ProbeSettings:
     ring_bytes: int = 8 << 20
     """A power of two. 58,000 records: most of a second of the fastest that two cores open connections (17,000/s, both ends seen,
     two records each), so that a reader that is kept from the CPU for so long loses nothing."""
+
+    requests: bool = True
+    """Whether first bytes are looked at: DNS, HTTP and TLS are seen without a proxy, which is what people come for."""
+
+    short_slots: int = 32_768
+    """First bytes of requests and answers that wait, on all CPUs together, 11 MB: at 5,000 requests/s with both ends seen
+    one and a half seconds, of which the reader takes a fifth."""
+
+    long_slots: int = 2_048
+    """The same for long ones, 4 MB: TLS hellos, HTTP/2 headers, requests and DNS answers of more than 208 bytes."""
+
+    payloads_per_second: int = 100_000
+    """First bytes that are looked at: 25,000 requests/s with both ends seen. Of more a share is taken, each request with its
+    answer, and the rest is told as sampled."""
+
+    dns_ports: tuple[int, ...] = (53,)
+    """Ports of DNS; up to four. 5353 (mDNS) and 5355 (LLMNR) speak something else in the same form."""
 
     connection_entries: int = 131_072
     """TCP connections known at once: above what one busy proxy holds. Memory is taken as they come, but for 2 MB of buckets; more

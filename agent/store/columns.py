@@ -1,4 +1,4 @@
-"""Which columns a stored flow has: 124 bytes, strings and endpoints by number."""
+"""Which columns a stored flow has: 128 bytes, strings and endpoints by number."""
 
 from __future__ import annotations
 
@@ -28,12 +28,15 @@ COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
     "flags_received": ("u1", ()),
     "error": ("u1", ()),
     "icmp_type": ("u1", ()),
-    "icmp_code": ("u1", ()),
+    "icmp_code": ("u1", ()),  # TCP: what is spoken, flows.v1.Spoken, as far as it was known
     "netns": ("u4", ()),  # inode; 0: unknown
     "local": ("u4", ()),  # endpoint number
     "remote": ("u4", ()),  # endpoint number
     "process": ("u4", ()),  # process name's number
+    # Events of requests: the request's number in the RequestStore, modulo 2^32. Others: the acceptor's public name and where it
+    # is from, see public_names.py; 0: none.
+    "detail": ("u4", ()),
 }
-MADE = ("time", "start", "local", "remote", "process")
+MADE = ("time", "start", "local", "remote", "process", "detail")
 COPIED = tuple(name for name in COLUMNS if name not in MADE)
 BYTES_PER_FLOW = sum(np.dtype((dtype, shape)).itemsize for dtype, shape in COLUMNS.values())

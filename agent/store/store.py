@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flows.agent.enrich.hashindex import HashIndex
+from flows.agent.probe.record import Event
 from flows.agent.store.columns import COLUMNS, COPIED
 from flows.agent.store.process_names import ProcessNames
 
@@ -32,6 +33,15 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What first bytes told of connections (k,): ids; what is spoken and the details of names, 0 where nothing is told."""
+
+    connections: NDArray[np.uint64]
+    spoken: NDArray[np.uint8]
+    names: NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
 class Renaming:
     """New endpoint numbers (k,), and which numbers of before are weak enough to be replaced.
 
@@ -45,6 +55,7 @@ class Renaming:
 
 SECOND = 1_000_000_000
 MAX_LOSSES = 1024  # one a second and reason at most: a quarter of an hour of constant loss; older ones are added up by reason
+SAMPLED = "sampled"  # the reason of first bytes that were left out on purpose, for there were too many
 OVERWRITTEN = "overwritten"  # the reason of losses on the way out: a reader was slower than the ring
 
 
@@ -76,16 +87,19 @@ class FlowStore:
         remote: NDArray[np.uint32],
         to_wall_ns: int,
         stored: Callable[[], None] | None = None,
+        details: NDArray[np.uint32] | None = None,
     ) -> None:
         """Store a batch: records (n,) RECORD, as they came; endpoint numbers (n,); to_wall_ns is added to the records' clock.
 
-        stored: called when the flows are there and nobody can see them yet: with the lock held.
+        details (n,): see COLUMNS; none: all 0. stored: called when the flows are there and nobody can see them yet: with the lock
+        held.
         """
         if len(records) > self.capacity:
             kept = slice(len(records) - self.capacity, None)
             with self.lock:
                 self.written += len(records) - self.capacity
             records, local, remote = records[kept], local[kept], remote[kept]
+            details = details[kept] if details is not None else None
         start = records["start_ns"].astype(np.int64)
         made: Rows = {
             "time": records["time_ns"].astype(np.int64) + to_wall_ns,
@@ -93,6 +107,7 @@ class FlowStore:
             "local": local,
             "remote": remote,
             "process": self.processes.numbers(records["comm"]),
+            "detail": np.zeros(len(records), np.uint32) if details is None else details,
         }
         with self.lock:
             self._write({**made, **{name: records[name] for name in COPIED}}, len(records))
@@ -171,6 +186,25 @@ class FlowStore:
             rows = self._weakly_named("remote", names.weak)
             found = index.lookup(self._columns["conn_id"][rows])
             self._columns["remote"][rows[found > 0]] = names.numbers[found[found > 0] - 1]
+
+    def tell_connections(self, told: Told, look_back: int) -> None:
+        """What first bytes told of connections, for those of their flows that are among the last `look_back`."""
+        index = HashIndex(1)
+        index.insert(told.connections[:, None], np.arange(1, len(told.connections) + 1, dtype=np.uint32))
+        with self.lock:
+            rows = np.arange(max(self.oldest, self.written - look_back), self.written) % self.capacity
+            rows = rows[self._columns["event"][rows] < Event.REQUEST]
+            found = index.lookup(self._columns["conn_id"][rows])
+            rows, found = rows[found > 0], found[found > 0] - 1
+            for name, values in (("icmp_code", told.spoken), ("detail", told.names)):
+                new = values[found] != 0
+                self._columns[name][rows[new]] = values[found[new]]
+
+    def details_in_use(self) -> NDArray[np.uint32]:
+        """Details of stored flows that are no requests', sorted."""
+        with self.lock:
+            count = min(self.written, self.capacity)
+            return np.unique(self._columns["detail"][:count][self._columns["event"][:count] < Event.REQUEST])
 
     def _weakly_named(self, side: str, weak: NDArray[np.uint32]) -> NDArray[np.int64]:
         count = min(self.written, self.capacity)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from flows.agent.probe.record import Event, Initiator
+from flows.agent.store.request_table import RequestTable
 from flows.flow.columns import Addresses, Categories, Numbers, absent
 from flows.proto import flow_pb2
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from flows.agent.store.requests import RequestStore
     from flows.agent.store.store import FlowStore
     from flows.flow.endpoint import Endpoint
 
@@ -27,7 +29,12 @@ TO_ENDPOINT, FROM_ENDPOINT = 0, 5  # Hubble's trace observation points, as event
 
 # What became of the packets: a refusal or a reset is an answer that was delivered; silence and ICMP errors are not.
 VERDICTS = np.full(len(Event) + 1, flow_pb2.FORWARDED, np.uint8)
-VERDICTS[[Event.UNREACHABLE, Event.UNANSWERED, Event.TIMED_OUT]] = flow_pb2.ERROR
+VERDICTS[[Event.UNREACHABLE, Event.UNANSWERED, Event.TIMED_OUT, Event.NO_RESPONSE]] = flow_pb2.ERROR
+
+EVENT_TYPE_L7 = 129  # Hubble's MessageTypeAccessLog
+L7_EVENTS = (Event.REQUEST, Event.RESPONSE, Event.NO_RESPONSE)  # a ClientHello is no request that Hubble knows
+EVENT_TYPES = np.full(len(Event) + 1, EVENT_TYPE_TRACE, np.int16)
+EVENT_TYPES[list(L7_EVENTS)] = EVENT_TYPE_L7
 
 # By initiator: unknown, local, remote.
 DIRECTIONS = np.array([flow_pb2.TRAFFIC_DIRECTION_UNKNOWN, flow_pb2.EGRESS, flow_pb2.INGRESS], np.uint8)
@@ -128,8 +135,11 @@ class StoreTable:
         endpoints: Sequence[Endpoint],
         node: tuple[str, tuple[str, ...]],
         ids: FlowIds,
+        requests: RequestStore | None = None,
+        names: Callable[[int], str] = lambda _: "",
     ) -> None:
-        """endpoints by number; node: its name as shown, and its labels."""
+        """endpoints by number; node: its name as shown, and its labels; requests, names: what details of flows refer to."""
+        self._request_store, self._names = requests, names
         self._store, self._first, self._last = store, first, last
         self._endpoints, self._node, self._ids = endpoints, node, ids
 
@@ -151,8 +161,13 @@ class StoreTable:
     @cached_property
     def _inbound(self) -> NDArray[np.bool_]:
         """Where the remote end is the source; bool (n,)."""
-        mask: NDArray[np.bool_] = self._raw("initiator") == Initiator.REMOTE
+        answers = self._raw("event") == Event.RESPONSE
+        mask: NDArray[np.bool_] = (self._raw("initiator") == Initiator.REMOTE) ^ answers
         return mask
+
+    @cached_property
+    def _requests(self) -> RequestTable:
+        return RequestTable(self._request_store, self._raw("event"), self._raw("detail"), self._names)
 
     def _source_address(self, local: str, remote: str) -> Addresses:
         """The same for addresses, as two words each: eight times as fast as by bytes."""
@@ -170,6 +185,8 @@ class StoreTable:
         if name in ("node", "node_labels"):
             value = self._node[0 if name == "node" else 1]
             return Categories(np.broadcast_to(np.intp(0), len(self)), (value,))
+        if name in REQUESTED:
+            return REQUESTED[name](self._requests)
         result: Categories[Any] = absent(name, len(self))
         return result
 
@@ -204,7 +221,18 @@ NUMBERS: dict[str, Callable[[StoreTable], NDArray[Any]]] = {
     "ip_version": lambda table: np.where(is_ipv4(table._raw("local_addr")), flow_pb2.IPv4, flow_pb2.IPv6),
     "verdict": lambda table: VERDICTS[table._raw("event")],
     "traffic_direction": lambda table: DIRECTIONS[table._raw("initiator")],
-    "event_type": lambda table: np.broadcast_to(np.int8(EVENT_TYPE_TRACE), len(table)),
-    "event_sub_type": lambda table: SUB_TYPES[table._raw("initiator")],
-    "reply": lambda table: REPLIES[table._raw("initiator")],
+    "event_type": lambda table: EVENT_TYPES[table._raw("event")],
+    "event_sub_type": lambda table: np.where(
+        EVENT_TYPES[table._raw("event")] == EVENT_TYPE_L7, 0, SUB_TYPES[table._raw("initiator")]
+    ),
+    "reply": lambda table: np.where(table._raw("event") == Event.RESPONSE, np.int8(1), REPLIES[table._raw("initiator")]),
+    "l7": lambda table: table._requests.l7(),
+    "encrypted": lambda table: table._requests.encrypted(table._raw("protocol"), table._raw("icmp_code")),
+}
+
+REQUESTED: dict[str, Callable[[RequestTable], Categories[Any]]] = {
+    "http": RequestTable.http,
+    "dns_query": RequestTable.dns_query,
+    "source_names": lambda table: table.asked_names(answers=True),
+    "destination_names": lambda table: table.asked_names(answers=False),
 }

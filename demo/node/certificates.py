@@ -22,6 +22,7 @@ RELAY_NAMES = (
     "127.0.0.1",
     "::1",
 )
+SECURE_NAMES = ("secure", "secure.demo", "secure.demo.svc", f"secure.demo.svc.{layout.DOMAIN}")
 
 
 def write_certificates() -> None:
@@ -39,6 +40,15 @@ def write_certificates() -> None:
     nodes = [address for node in layout.NODES for address in (node.address, node.address6)]
     _write_pair(layout.RELAY_PKI / "tls", authority.server_certificate("flows-relay", [*RELAY_NAMES, *nodes]))
     _write_pair(layout.RELAY_PKI / "client", authority.client_certificate("flows-relay"))
+    _write_secure()
+
+
+def _write_secure() -> None:
+    """The certificate of the demo's HTTPS server, by a CA that only its clients trust."""
+    authority = Authority("demo-web")
+    layout.SECURE_PKI.mkdir(mode=0o700, parents=True)
+    (layout.SECURE_PKI / "ca.crt").write_bytes(authority.pem)
+    _write_pair(layout.SECURE_PKI / "tls", authority.server_certificate("secure", SECURE_NAMES))
 
 
 def _write_pair(stem: Path, pair: tuple[bytes, bytes]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,8 @@ TABLE: dict[str, Image] = {
     "iperf3": Image(("iperf3", "--server"), wraps="iperf3"),
     "wrk": Image(("wrk",), wraps="wrk"),
     "python": Image(("python3",)),
+    "python-grpc": Image((sys.executable,), folder="python-grpc", program=True),  # grpcio is this installation's
+    "upstream-dns": Image(("python3", "/opt/upstream-dns/server.py"), folder="upstream-dns"),
     "flows": Image((layout.flows_program(),), program=True),
     "pause": Image(("sleep", "infinity")),
     **dict.fromkeys(("busybox", "alpine", "debian", "ubuntu", "bash", "fedora", "netshoot"), SHELL),

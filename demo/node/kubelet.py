@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
-LOG_LIMIT_BYTES = 1 << 20  # per container; enough to see why one fails
+LOG_LIMIT_BYTES = 16 << 20  # per container; the access log of 100,000 requests, with which tests compare flows, fits
 LOG_CHECK_SECONDS = 60.0
 VERSION = "v1.36.2"
 

@@ -65,7 +65,8 @@ def test_all_manifests_are_what_the_api_knows() -> None:
 
 @pytest.fixture
 def pki(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name, folder in (("AGENT_PKI", "agent"), ("RELAY_PKI", "relay"), ("FLOWS_CA", "flows-ca.crt")):
+    places = {"AGENT_PKI": "agent", "RELAY_PKI": "relay", "SECURE_PKI": "secure", "FLOWS_CA": "flows-ca.crt"}
+    for name, folder in places.items():
         monkeypatch.setattr(layout, name, tmp_path / folder)
     certificates.write_certificates()
     return tmp_path
@@ -120,5 +121,5 @@ def test_strangers_are_refused(pki: Path, pair: Sequence[str] | None, name: str,
 
 def test_keys_are_the_owners_alone(pki: Path) -> None:
     keys = sorted(path for path in pki.rglob("*.key"))
-    assert [path.stat().st_mode & 0o777 for path in keys] == [0o600] * 3
-    assert [(pki / name).stat().st_mode & 0o777 for name in ("agent", "relay")] == [0o700] * 2
+    assert [path.stat().st_mode & 0o777 for path in keys] == [0o600] * 4
+    assert [(pki / name).stat().st_mode & 0o777 for name in ("agent", "relay", "secure")] == [0o700] * 3

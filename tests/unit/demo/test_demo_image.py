@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +30,8 @@ LINES = [
     ("curlimages/curl:8", [], ["-s", "http://svc-b"], ["curl", "-s", "http://svc-b"]),
     ("curlimages/curl:8", [], ["http://svc-b"], ["curl", "http://svc-b"]),
     ("curlimages/curl:8", [], ["sleep", "1"], ["sleep", "1"]),
+    ("python-grpc:3.11", [], ["/opt/inventory/server.py"], [sys.executable, "/opt/inventory/server.py"]),
+    ("upstream-dns:1", [], [], ["python3", "/opt/upstream-dns/server.py"]),
     ("example.com/own:1", ["sleep"], ["1"], ["sleep", "1"]),
     ("example.com/own:1", [], [], None),
     ("example.com/own:1", [], ["serve"], None),
@@ -41,8 +45,19 @@ def test_command_line_is_the_manifests_over_the_images(
     assert image.command_line(reference, command, args) == line
 
 
-def test_nginx_brings_its_configuration() -> None:
-    assert "/etc/nginx/conf.d/default.conf" in image.files("nginx:1.27")
+@pytest.mark.parametrize(
+    ("reference", "path"),
+    [
+        ("nginx:1.27", "/etc/nginx/conf.d/default.conf"),
+        ("python-grpc:3.11", "/opt/inventory/client.py"),
+        ("upstream-dns:1", "/opt/upstream-dns/server.py"),
+    ],
+)
+def test_images_bring_their_files(reference: str, path: str) -> None:
+    assert path in image.files(reference)
+
+
+def test_a_plain_image_brings_nothing() -> None:
     assert image.files("busybox") == {}
 
 

@@ -79,6 +79,7 @@ def batch(rows, ends, *, connections=True):
         "tuple": [row.tuple for row in rows],
         "at_source": [row.at_source for row in rows],
         "node": [row.node for row in rows],
+        "reply": [0] * len(rows),
     }
     arrays = {name: np.array(columns[name], dtype) for name, dtype in COLUMNS.items()}
     extensions = [row.connection() if connections else b"" for row in rows]

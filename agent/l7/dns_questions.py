@@ -1,0 +1,233 @@
+"""The questions of DNS messages (RFC 1035), read for a whole batch at once: header, name, type."""
+
+from __future__ import annotations
+
+import secrets
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+
+from flows.agent.store.request_columns import TEXT_BYTES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+HEADER: Final = 12  # bytes; the question follows
+NAME: Final = 255  # bytes of a name with its length bytes and the root; RFC 1035, 2.3.4
+LABEL: Final = 63
+QUESTION_END: Final = HEADER + NAME + 4  # no question of a message with one question ends later
+ROOM: Final = 12  # zeros behind it: type and class, and up to whole words
+
+# How many bytes a byte of a label takes in text: itself, `\.` and the like, or `\000` (RFC 1035, 5.1; the same as dnspython).
+_WIDTHS: Final = np.full(256, 4, np.uint8)
+_WIDTHS[0x21:0x7F] = 1
+_WIDTHS[list(b'".();\\@$')] = 2
+_WIDTHS.setflags(write=False)
+_WORDS: Final = 32  # of 8 bytes in a name
+# The hash is keyed, so that nobody can make questions that meet: odd multipliers for a name's words, and one for the rest.
+_SEEDS: Final = np.array([secrets.randbits(64) | 1 for _ in range(_WORDS + 1)], np.uint64)
+_SALTS: Final = np.array([secrets.randbits(64) for _ in range(_WORDS)], np.uint64)
+_DOT, _PLAIN = ord("."), ord("-")
+
+
+class Reason(IntEnum):
+    """Why a message was not taken; its name in lower case is the counter's, after `dns_`."""
+
+    TAKEN = 0
+    MALFORMED_SHORT = 1  # it ends before its question does
+    MALFORMED_POINTER = 2  # compression before anything was said
+    MALFORMED_LABEL = 3  # label types that nobody uses (RFC 6891, 5)
+    MALFORMED_NAME = 4  # longer than 255 bytes
+    QUESTION_CUT = 5  # the question goes on behind the bytes that the kernel handed over
+    QUESTION_COUNT = 6  # none, or several
+    OTHER_OPCODE = 7  # NOTIFY, UPDATE, ...
+
+
+class Questions(NamedTuple):
+    """Of n messages. Where reason is not TAKEN, only id, bits and questions are good, and if the header is cut not even they.
+
+    reason: Reason (n,), u1; id: (n,), u2; bits: the header's third and fourth byte (n,), u2; questions: QDCOUNT (n,), u2;
+    qtype: (n,), u2; hash: of name (in lower case), type and class (n,), u8; labels: names in lower case with dots between labels
+    (n, w), u1, the first column empty, zeros behind; size: bytes of each so (n,), i8; odd: it has bytes beyond those of host
+    names (n,), bool; dots: where the dots between labels are if any name is odd, else empty (n or 0, w), bool.
+    """
+
+    reason: NDArray[np.uint8]
+    id: NDArray[np.uint16]
+    bits: NDArray[np.uint16]
+    questions: NDArray[np.uint16]
+    qtype: NDArray[np.uint16]
+    hash: NDArray[np.uint64]
+    labels: NDArray[np.uint8]
+    size: NDArray[np.int64]
+    odd: NDArray[np.bool_]
+    dots: NDArray[np.bool_]
+
+    def chosen(self, which: NDArray[np.int64]) -> Questions:
+        """Some of them, by index."""
+        columns: tuple[NDArray[Any], ...] = self
+        return Questions(*(column.take(which, axis=0) if len(column) else column for column in columns))
+
+    def texts(self) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Names as they are stored (n, TEXT_BYTES), u1: dotted, escaped as in RFC 1035, 5.1; and which did not fit."""
+        texts = np.zeros((len(self.labels), TEXT_BYTES), np.uint8)
+        kept = min(self.labels.shape[1] - 1, TEXT_BYTES)
+        texts[:, :kept] = self.labels[:, 1 : 1 + kept]
+        cut = self.size > TEXT_BYTES
+        if len(self.dots):
+            odd = self.odd.nonzero()[0]
+            texts[odd], cut[odd] = _escaped(self.labels[odd, 1:], self.dots[odd, 1:], self.size[odd])
+        return texts, cut
+
+
+def read(text: NDArray[np.uint8], captured: NDArray[np.uint16], length: NDArray[np.uint32]) -> Questions:
+    """Questions of messages: text (n, w), of which captured (n,) bytes are there; length: of the whole messages (n,)."""
+    limit = np.minimum(np.minimum(captured, length), min(text.shape[1], QUESTION_END)).astype(np.int64)
+    known = int(limit.max(initial=0))
+    # A zero ends what is known of each. Behind all is room for type and class, and for words of 8 bytes.
+    raw = np.zeros((len(text), max(known, HEADER) + ROOM), np.uint8)
+    raw[:, :known] = text[:, :known]
+    raw[limit < HEADER] = 0
+    raw.reshape(-1)[np.arange(len(raw)) * raw.shape[1] + np.maximum(limit, HEADER)] = 0
+    words = raw[:, :HEADER].reshape(-1).view(">u2").reshape(-1, HEADER // 2)[:, :3].astype(np.uint16)
+    reason, size, places = _walk(raw, np.maximum(limit, HEADER))
+    _judge(reason, size, words, limit, length)
+    size[reason != Reason.TAKEN] = 0
+    names = _names(raw, size)
+    behind = np.arange(len(raw)) * raw.shape[1] + HEADER + size
+    qtype, qclass = raw.reshape(-1).take(behind[:, None] + np.arange(4)).view(">u2").astype(np.uint16).T
+    hashes = _hash(names, qtype, qclass)
+    labels, odd, dots = _labels(names, size, places, raw.shape[1])
+    number, bits, questions = words.T
+    return Questions(reason, number, bits, questions, qtype, hashes, labels, size - 2, odd, dots)
+
+
+def _walk(raw: NDArray[np.uint8], ends: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+    """From label to label, all names at once: at most 130 steps, since each goes on by two bytes, up to a zero at `ends` (n,).
+
+    Reasons (n,); bytes of each name with its root (n,), 0 for those without an end; flat indices of the later length bytes.
+    """
+    flat, width = raw.reshape(-1), raw.shape[1]
+    reason, size = np.zeros(len(raw), np.uint8), np.zeros(len(raw), np.int64)
+    going, dots = np.arange(len(raw)), [np.zeros(0, np.int64)]
+    at = going * width + HEADER
+    end = going * width + ends
+    while going.size:
+        label = flat.take(at)
+        stop = label - np.uint8(1) >= LABEL  # 0, or a type of label that is none
+        if stop.any():
+            done = stop.nonzero()[0]
+            rows, last = going[done], label[done]
+            size[rows] = np.where(last == 0, at[done] - rows * width - HEADER + 1, 0)
+            reason[rows[last >= 0x40]] = Reason.MALFORMED_LABEL
+            reason[rows[last >= 0xC0]] = Reason.MALFORMED_POINTER
+            on = (~stop).nonzero()[0]
+            going, at, end, label = going[on], at[on], end[on], label[on]
+        at = np.minimum(at + label + 1, end)
+        dots.append(at)
+    return reason, size, np.concatenate(dots)
+
+
+def _judge(
+    reason: NDArray[np.uint8],
+    size: NDArray[np.int64],
+    words: NDArray[np.uint16],
+    limit: NDArray[np.int64],
+    length: NDArray[np.uint32],
+) -> None:
+    """Change reasons: not a query and not one question go before a bad name, that before a question that does not end here."""
+    taken = reason == Reason.TAKEN
+    short = taken & (HEADER + size + 4 > limit)
+    if short.any():
+        reason[short] = np.where(limit[short] < length[short], Reason.QUESTION_CUT, Reason.MALFORMED_SHORT)
+    reason[taken & (size > NAME)] = Reason.MALFORMED_NAME
+    headed = limit >= HEADER
+    reason[headed & (words[:, 2] != 1)] = Reason.QUESTION_COUNT
+    reason[headed & (words[:, 1] & 0x7800 != 0)] = Reason.OTHER_OPCODE
+
+
+def _names(raw: NDArray[np.uint8], size: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Names on the wire in lower case, zeros behind, as wide as the longest needs, in whole words; u1 (n, 8k)."""
+    width = min(256, max(8, -(-int(size.max(initial=0)) // 8) * 8), (raw.shape[1] - HEADER) // 8 * 8)
+    names = raw[:, HEADER : HEADER + width].copy()
+    names |= (names - np.uint8(65) < 26).view(np.uint8) << np.uint8(5)  # length bytes are no letters: they are below 64
+    names *= before_end(width, size)
+    return names
+
+
+def before_end(width: int, size: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+    """1 in the first size (n,) of so many columns, else 0; u1 (n, width)."""
+    columns = np.arange(width, dtype=np.int16)
+    return (columns < size.astype(np.int16)[:, None]).view(np.uint8)
+
+
+def _hash(names: NDArray[np.uint8], qtype: NDArray[np.uint16], qclass: NDArray[np.uint16]) -> NDArray[np.uint64]:
+    """Keyed hash of name, type and class; each word is mixed before they are added, so that no two bytes cancel out."""
+    words = names.view(np.uint64)
+    mixed: NDArray[np.uint64] = (qtype.astype(np.uint64) << np.uint64(16) | qclass) * _SEEDS[-1]
+    for at in range(words.shape[1]):
+        word = (words[:, at] ^ _SALTS[at]) * _SEEDS[at]
+        word ^= word >> np.uint64(32)
+        word *= _SEEDS[at - 1]
+        word ^= word >> np.uint64(29)
+        # Words behind a name are zeros: they must count for nothing, for how many there are is the batch's business.
+        mixed += word * (words[:, at] != 0)
+    return mixed
+
+
+def _labels(
+    names: NDArray[np.uint8], size: NDArray[np.int64], places: NDArray[np.int64], room: int
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Questions.labels, odd and dots; names as _names gives them, places: flat indices in rows of `room` bytes."""
+    width = names.shape[1]
+    rows, columns = np.divmod(places, room)
+    columns -= HEADER
+    here = columns <= size[rows] - 2  # the root's zero, and what a bad name had, are no dots
+    at = rows[here] * width + columns[here]
+    labels = names.copy()
+    labels[:, 0] = 0
+    flat = labels.reshape(-1)
+    flat[at] = _PLAIN
+    odd = _odd(labels, size - 2)
+    flat[at] = _DOT
+    dots = np.zeros((len(names) if odd.any() else 0, width), bool)
+    if len(dots):
+        dots.reshape(-1)[at] = True
+    return labels, odd, dots
+
+
+def _odd(labels: NDArray[np.uint8], count: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which have bytes beyond those of host names (n,). labels: zeros but for count (n,) bytes."""
+    usual = (labels - np.uint8(ord("a")) < 26) | (labels - np.uint8(ord("0")) < 10)
+    usual |= (labels == _PLAIN) | (labels == ord("_"))
+    words = usual.view(np.uint64)
+    found = words[:, 0].copy()
+    for at in range(1, words.shape[1]):
+        found += words[:, at]
+    # Up to 32 words of bytes that are 0 or 1: their sums fit into a byte each, and those into the uppermost one, less 256.
+    total = (found * np.uint64(0x0101010101010101)) >> np.uint64(56)
+    odd: NDArray[np.bool_] = total != np.maximum(count, 0).astype(np.uint64) % np.uint64(256)
+    return odd
+
+
+def _escaped(
+    labels: NDArray[np.uint8], separators: NDArray[np.bool_], count: NDArray[np.int64]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Texts of names (m, w) with bytes to be escaped: each byte goes where the widths of those before it put it."""
+    widths = np.where(separators, 1, _WIDTHS.take(labels)) * (np.arange(labels.shape[1]) < count[:, None])
+    ends = np.cumsum(widths, axis=1, dtype=np.int64)
+    texts = np.zeros((len(labels), TEXT_BYTES + 4), np.uint8)
+
+    def put(where: NDArray[np.bool_], behind: int, values: NDArray[np.uint8] | int) -> None:
+        rows, columns = where.nonzero()
+        at = (ends - widths)[rows, columns] + behind
+        fits = at < TEXT_BYTES
+        texts[rows[fits], at[fits]] = values if isinstance(values, int) else values[rows, columns][fits]
+
+    put(widths > 1, 0, ord("\\"))
+    put(widths == 1, 0, labels)
+    put(widths == 2, 1, labels)
+    for behind, unit in ((1, 100), (2, 10), (3, 1)):
+        put(widths == 4, behind, labels // np.uint8(unit) % np.uint8(10) + np.uint8(48))
+    return texts[:, :TEXT_BYTES], ends[:, -1] > TEXT_BYTES

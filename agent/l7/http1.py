@@ -1,0 +1,322 @@
+"""HTTP/1: payloads that begin like requests and answers to rows of requests with their answers. Source: RFC 9110, RFC 9112."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from flows.agent.l7 import http1_answers, http1_requests
+from flows.agent.l7.copied import copied
+from flows.agent.l7.events import Events, nothing, together
+from flows.agent.l7.http1_answers import ANSWER, MOST_INTERIM, SWITCHING, is_interim
+from flows.agent.l7.http1_connections import Connections, after, key, link
+from flows.agent.l7.http1_headers import appended, kept
+from flows.agent.l7.http1_held import Held
+from flows.agent.l7.http1_pairing import MOST_WAITING, REMEMBERED_CALLS, REQUEST, Recent, Waiting, search
+from flows.agent.l7.http1_rows import join, pick
+from flows.agent.l7.http1_text import Text
+from flows.agent.probe.payload import PayloadKind
+from flows.agent.probe.record import Event
+from flows.agent.store.request_columns import METHODS, Flag, Kind, State
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from flows.agent.l7.redact import Redaction
+    from flows.agent.store.requests import RequestStore
+
+TIMEOUT_NS: Final = 60 * 10**9  # nginx's, and most proxies', time to wait for an answer
+LATE_FACTOR: Final = 10  # an answer that is later than so many timeouts is not waited for
+PART_BYTES: Final = 2 << 20  # text looked at in one go: what is computed from it fits into the caches, whatever it is
+HEAD, CONNECT = METHODS.index("HEAD"), METHODS.index("CONNECT")
+PIPELINED: Final = np.uint16(Flag.PIPELINED)
+
+
+class Http1:
+    """Handler of HTTP_REQUEST and HTTP_RESPONSE."""
+
+    def __init__(
+        self, store: RequestStore, rules: Redaction, timeout_ns: int = TIMEOUT_NS, *, most_waiting: int = MOST_WAITING
+    ) -> None:
+        """most_waiting: requests without an answer that are remembered."""
+        self._store, self._rules, self._timeout_ns = store, rules, timeout_ns
+        self._waiting, self._recent, self._held = Waiting(most_waiting), Recent(), Held()
+        self._connections = Connections()
+        self._paired = [np.zeros(0, REQUEST)]  # of this call and those just before
+        self._counts: Counter[str] = Counter()
+
+    def counts(self) -> dict[str, int]:
+        """See Handler."""
+        return {name: count for name, count in self._counts.items() if count}
+
+    def take(self, payloads: NDArray[np.void], to_wall_ns: int) -> Events:
+        """See Handler."""
+        self._connections.settle(self._recent.age())
+        self._paired = [*self._paired[-REMEMBERED_CALLS:], np.zeros(0, REQUEST)]
+        events = [nothing()]
+        step = max(1, min(PART_BYTES // payloads["text"].shape[1], self._store.capacity))
+        for begin in range(0, len(payloads), step):
+            part = payloads[begin : begin + step]
+            events.append(self._ask(pick(part, part["kind"] == PayloadKind.HTTP_REQUEST), to_wall_ns))
+            events.append(self._answer(pick(part, part["kind"] == PayloadKind.HTTP_RESPONSE), to_wall_ns))
+        events.append(self._resolve(to_wall_ns))
+        return together(*events)
+
+    def expire(self, now_ns: int, to_wall_ns: int) -> Events:
+        """See Handler."""
+        age = np.uint64(now_ns) - np.minimum(self._waiting.requests["time_ns"], np.uint64(now_ns))
+        self._waiting.take(age > self._timeout_ns * LATE_FACTOR)
+        age = age[age <= self._timeout_ns * LATE_FACTOR]
+        over = self._waiting.take((age > self._timeout_ns) & ~self._waiting.requests["given_up"])
+        unanswered = self._give_up(over, Flag(0))
+        unanswered["given_up"] = True
+        self._waiting.add(unanswered)
+        resolved = self._resolve(to_wall_ns)
+        return together(resolved, _events(unanswered["number"], Event.NO_RESPONSE, np.uint64(now_ns)))
+
+    def ended(self, connections: NDArray[np.uint64], time_ns: NDArray[np.uint64], to_wall_ns: int) -> Events:  # noqa: ARG002
+        """See Handler."""
+        order = np.argsort(connections, kind="stable")
+        at = np.searchsorted(connections[order], self._waiting.requests["conn_id"])
+        at = order[np.minimum(at, len(order) - 1)] if len(order) else at
+        here = connections[at] == self._waiting.requests["conn_id"] if len(order) else np.zeros(len(at), bool)
+        over, times = self._waiting.take(here), time_ns[at[here]]
+        times, over = times[~over["given_up"]], pick(over, ~over["given_up"])
+        past = self._connections.is_past(over, over["acknowledged"])
+        unanswered = self._give_up(over, Flag.CONNECTION_END)
+        return _events(unanswered["number"], Event.NO_RESPONSE, times[~past])
+
+    def _ask(self, payloads: NDArray[np.void], to_wall_ns: int) -> Events:
+        """Store requests."""
+        if not len(payloads):
+            return nothing()
+        text = Text(payloads["text"], payloads["captured"])
+        heads = http1_requests.read(text, self._rules)
+        self._counts["http: not a request line"] += len(payloads) - len(heads.row)
+        requests = _requests(payloads, heads)
+        at, own = self._connections.ask(requests)
+        new = self._is_new(requests, at, own)
+        if not new.all():
+            requests, heads = pick(requests, new), http1_requests.Heads._make(column[new] for column in heads)
+            at, own = at[new], own[new]
+        requests["flags"] |= np.where(own & self._connections.get(at, "pipelines"), PIPELINED, np.uint16(0))
+        if len(heads.row) < len(payloads):
+            payloads = pick(payloads, heads.row)
+        rows: dict[str, NDArray[Any]] = copied(payloads) | {
+            "time": requests["time_ns"].astype(np.int64) + to_wall_ns,
+            "kind": np.full(len(requests), Kind.HTTP1, np.uint8),
+            "request_bytes": payloads["length"],
+            "response_bytes": np.full(len(requests), -1),
+            "flags": requests["flags"], "method": heads.method, "version": heads.version, "text": heads.text, "host": heads.host,
+        }  # fmt: skip
+        if self._rules.keeps_headers:
+            rows["headers"] = kept(text, heads.row, self._rules)
+        requests["number"] = self._store.add(rows)
+        self._wait(requests, at, own)
+        return _events(requests["number"], Event.REQUEST, requests["time_ns"])
+
+    def _is_new(self, requests: NDArray[np.void], at: NDArray[np.int64], own: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Not sent again; bool (n,). at, own: places of their connections."""
+        new = self._recent.add(requests)
+        old = own & self._connections.get(at, "settled") & ~after(requests["sequence"], self._connections.get(at, "sequence"))
+        if old.any():
+            # Packets of pipelined requests may arrive in another order; what is sent again expects what nobody else does.
+            new &= ~old | self._waiting.others(requests)
+        self._counts["http: request again"] += int((~new).sum())
+        return new
+
+    def _wait(self, requests: NDArray[np.void], at: NDArray[np.int64], own: NDArray[np.bool_]) -> None:
+        """Let new requests wait, unless which answer is theirs cannot be told."""
+        answered = own & self._connections.get(at, "answered")
+        size = requests["acknowledged"] - self._connections.get(at, "answer")
+        unsized = answered & ~self._connections.get(at, "sized") & (size.view(np.int32) > 0)
+        next_one = unsized & (self._connections.get(at, "answer_acknowledged") == requests["sequence"])
+        self._store.answer(self._connections.get(at[next_one], "number"), {"response_bytes": size[next_one].astype(np.int64)})
+        late = answered & (size.view(np.int32) <= 0)
+        if late.any():
+            late[late] = (size[late] == 0) | self._undo(pick(requests, late))
+        told_apart = (requests["flags"] & PIPELINED) == 0
+        self._pipelined(pick(requests, ~told_apart))
+        self._pipelined(join(self._waiting.add(pick(requests, told_apart & ~late)), pick(requests, told_apart & late)))
+        self._counts["http: too many waiting"] = self._waiting.dropped
+
+    def _undo(self, requests: NDArray[np.void]) -> NDArray[np.bool_]:
+        """Which requests (n,) expected an answer that was given to another one; if that was asked later, the pair is none."""
+        paired = join(*self._paired)
+        paired = pick(paired, np.argsort(paired["expects"], kind="stable"))
+        at, found = search(paired["expects"], requests["expects"])
+        others = pick(paired, at[found])
+        wrong = others["number"][after(others["sequence"], requests["sequence"][found])]
+        columns = {"status": np.uint16(0), "answered": np.int64(0), "response_bytes": np.int64(-1), "flags": PIPELINED}
+        rows = {name: np.full(len(wrong), value) for name, value in columns.items()}
+        self._store.answer(wrong, rows | {"state": np.full(len(wrong), State.ASKED, np.uint8)})
+        self._counts["http: pair undone"] += len(np.unique(wrong))
+        return found
+
+    def _pipelined(self, requests: NDArray[np.void]) -> None:
+        """Say that requests cannot be told apart. That they were not answered will not be said of them."""
+        if len(requests):
+            self._connections.pipeline(requests)
+            self._store.answer(requests["number"], {"flags": requests["flags"] | PIPELINED})
+            self._counts["http: pipelined request"] += len(requests)
+
+    def _answer(self, payloads: NDArray[np.void], to_wall_ns: int) -> Events:
+        """Pair answers, those that were held before with them."""
+        answers = self._read_answers(payloads) if len(payloads) else np.zeros(0, ANSWER)
+        answers = self._held.with_new(answers)
+        answers = self._move_on(answers)
+        final = ~is_interim(answers)
+        met = self._waiting.meet(pick(answers, final))
+        self._counts["http: answer again"] += int(met.repeated.sum())
+        self._pipelined(met.doubtful)
+        left = ~final
+        left[final] = met.left
+        self._held.keep(pick(answers, left), payloads)
+        return self._complete(met.requests, met.answers, to_wall_ns)
+
+    def _read_answers(self, payloads: NDArray[np.void]) -> NDArray[np.void]:
+        """All answers in payloads: final ones may follow interim ones."""
+        text, rows, offset = (
+            Text(payloads["text"], payloads["captured"]),
+            np.arange(len(payloads)),
+            np.zeros(len(payloads), np.int64),
+        )
+        found: list[NDArray[np.void]] = []
+        for depth in range(MOST_INTERIM):
+            answers, body = http1_answers.read(text)
+            if not depth:
+                self._counts["http: not a status line"] += len(payloads) - len(answers)
+            if self._rules.keeps_headers:
+                answers["headers"] = kept(text, answers["row"], self._rules)
+            inner = answers["row"].copy()
+            answers["row"] = rows[inner]
+            _place(answers, payloads, offset[inner])
+            found.append(answers)
+            follows = is_interim(answers) & (body >= 0)
+            if not follows.any():
+                break
+            inner, body = inner[follows], body[follows]
+            rows, offset = rows[inner], offset[inner] + body - text.begin[inner]
+            text = text.rest(inner, body)
+        return join(*found)
+
+    def _move_on(self, answers: NDArray[np.void]) -> NDArray[np.void]:
+        """Leave interim answers out whose requests wait on; bounded, as each of them is met once."""
+        for _ in range(MOST_INTERIM):
+            interim = is_interim(answers).nonzero()[0]
+            moved = interim[self._waiting.move(pick(answers, interim))] if interim.size else interim
+            if not moved.size:
+                break
+            self._counts["http: interim answer"] += moved.size
+            left = np.ones(len(answers), bool)
+            left[moved] = False
+            answers = pick(answers, left)
+        return answers
+
+    def _complete(self, requests: NDArray[np.void], answers: NDArray[np.void], to_wall_ns: int) -> Events:
+        """Store pairs."""
+        if not len(requests):
+            return nothing()
+        flags = requests["flags"] | answers["flags"]
+        flags |= np.where(requests["given_up"], np.uint16(Flag.LATE), np.uint16(0))
+        flags |= np.where(answers["status"] == SWITCHING, np.uint16(Flag.UPGRADED), np.uint16(0))
+        sizes = _sizes(requests["method"], answers)
+        if (sizes < 0).any():
+            acknowledged, seen = self._recent.following(answers)
+            sizes = np.where(seen & (sizes < 0), acknowledged - answers["sequence"], sizes)
+        rows: dict[str, NDArray[Any]] = {
+            "answered": answers["time_ns"].astype(np.int64) + to_wall_ns,
+            "state": np.full(len(answers), State.ANSWERED, np.uint8),
+            "status": answers["status"], "flags": flags, "response_bytes": sizes,
+        }  # fmt: skip
+        numbers = requests["number"]
+        self._paired[-1] = join(self._paired[-1], requests)
+        self._store.answer(numbers, rows)
+        if self._rules.keeps_headers:
+            here = self._store.stored(numbers)
+            before = self._store.take(numbers[here], ("headers",))["headers"]
+            self._store.answer(numbers[here], {"headers": appended(before, answers["headers"][here])})
+        self._connections.answer(answers, requests, sizes >= 0)
+        return _events(numbers, Event.RESPONSE, answers["time_ns"])
+
+    def _resolve(self, to_wall_ns: int) -> Events:
+        """Answers that were held long enough: alone if no request was seen on their connection."""
+        answers, payloads = self._held.age()
+        self._counts["http: too many answers held"] = self._held.dropped
+        if not len(answers):
+            return nothing()
+        at, own = self._connections.find(answers)
+        again = own & self._connections.get(at, "answered") & ~after(answers["sequence"], self._connections.get(at, "answer"))
+        pipelined = own & self._connections.get(at, "pipelines") & ~again
+        interim = is_interim(answers)
+        alone = ~again & ~interim & (pipelined | ~(own & self._connections.get(at, "asked")))
+        self._counts["http: answer again"] += int(again.sum())
+        self._counts["http: interim answer without its request"] += int((interim & ~again).sum())
+        self._counts["http: answer without its request"] += int((~again & ~interim & ~alone).sum())
+        flags = answers["flags"] | np.where(pipelined, PIPELINED, np.uint16(0)) | np.uint16(Flag.HOST_UNKNOWN)
+        flags |= np.where(answers["status"] == SWITCHING, np.uint16(Flag.UPGRADED), np.uint16(0))
+        return self._alone(pick(answers, alone), pick(payloads, alone), flags[alone], to_wall_ns)
+
+    def _alone(self, answers: NDArray[np.void], payloads: NDArray[np.void], flags: NDArray[np.uint16], to_wall_ns: int) -> Events:
+        """Store answers without requests."""
+        events = [nothing()]
+        for begin in range(0, len(answers), self._store.capacity):
+            part = slice(begin, begin + self._store.capacity)
+            some = pick(answers, part)
+            rows = copied(pick(payloads, part), answers=True) | {
+                "answered": some["time_ns"].astype(np.int64) + to_wall_ns,
+                "kind": np.full(len(some), Kind.HTTP1, np.uint8),
+                "state": np.full(len(some), State.ALONE, np.uint8),
+                "flags": flags[part], "version": some["version"], "status": some["status"], "headers": some["headers"],
+                "response_bytes": _sizes(np.zeros(len(some), np.uint8), some),
+            }  # fmt: skip
+            events.append(_events(self._store.add(rows), Event.RESPONSE, some["time_ns"]))
+        return together(*events)
+
+    def _give_up(self, requests: NDArray[np.void], flag: Flag) -> NDArray[np.void]:
+        """Say that requests were not answered, but of those on whose connections a later answer was seen. Returns the former."""
+        past = self._connections.is_past(requests, requests["acknowledged"])
+        self._counts["http: answer not seen"] += int(past.sum())
+        unanswered = pick(requests, ~past)
+        unanswered["flags"] |= np.uint16(flag)
+        state = np.full(len(unanswered), State.UNANSWERED, np.uint8)
+        self._store.answer(unanswered["number"], {"state": state, "flags": unanswered["flags"]})
+        return unanswered
+
+
+def _requests(payloads: NDArray[np.void], heads: http1_requests.Heads) -> NDArray[np.void]:
+    requests = np.zeros(len(heads.row), REQUEST)
+    for name in ("conn_id", "time_ns", "sequence", "acknowledged"):
+        requests[name] = payloads[name][heads.row]
+    requests["link"] = link(payloads["sent"][heads.row] != 0, payloads["origin"][heads.row])
+    requests["method"], requests["flags"] = heads.method, heads.flags
+    requests["own"] = key(requests["conn_id"], requests["link"], requests["sequence"])
+    requests["expects"] = key(requests["conn_id"], requests["link"], requests["acknowledged"])
+    return requests
+
+
+def _place(answers: NDArray[np.void], payloads: NDArray[np.void], offset: NDArray[np.int64]) -> None:
+    """Say where answers are in their streams; offset: from the payload's first byte (k,)."""
+    row = answers["row"]
+    for name in ("conn_id", "time_ns", "acknowledged"):
+        answers[name] = payloads[name][row]
+    answers["link"] = link(payloads["sent"][row] == 0, payloads["origin"][row])
+    answers["sequence"] = payloads["sequence"][row] + offset.astype(np.uint32)
+    answers["length"] = np.maximum(payloads["length"][row].astype(np.int64) - offset, 0)
+
+
+def _sizes(method: NDArray[np.uint8], answers: NDArray[np.void]) -> NDArray[np.int64]:
+    """Bytes of answers as their heads tell; -1: they do not. RFC 9112, section 6.3."""
+    status = answers["status"]
+    empty = (method == HEAD) | (status == 204) | (status == 304) | (status == SWITCHING)
+    empty |= (method == CONNECT) & (status // 100 == 2)
+    body = np.where(empty, 0, answers["body"])
+    return np.where((answers["head"] >= 0) & (body >= 0), answers["head"] + body, -1)
+
+
+def _events(numbers: NDArray[np.int64], event: Event, time_ns: NDArray[np.uint64] | np.uint64) -> Events:
+    return Events(
+        numbers.copy(), np.full(len(numbers), event, np.uint8), np.broadcast_to(time_ns, len(numbers)).astype(np.uint64)
+    )

@@ -1,0 +1,84 @@
+"""Status lines of many payloads at once, with what tells how long the answer is. Source: RFC 9112, sections 4 and 6."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from flows.agent.l7.http1_text import CR, LF, SPACE, Text, word
+from flows.agent.store.request_columns import HEADER_BYTES, Flag
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# An answer as pairing needs it. link: see http1_connections; row: of its payload; head: bytes of the head, -1: its end was not
+# captured; body: Content-Length, -1: none or not captured.
+ANSWER: Final = np.dtype(
+    [
+        ("conn_id", "u8"), ("link", "u1"), ("sequence", "u4"), ("acknowledged", "u4"), ("time_ns", "u8"), ("row", "i8"),
+        ("length", "u4"), ("status", "u2"), ("version", "u2"), ("flags", "u2"), ("head", "i8"), ("body", "i8"), ("calls", "u1"),
+        ("headers", "u1", (HEADER_BYTES,)),
+    ]
+)  # fmt: skip
+MOST_INTERIM: Final = 8  # answers before the final one in one payload; 100, 102 and 103 in turn need three
+SWITCHING: Final = 101
+_VERSION: Final = word(b"HTTP/1.")
+_LENGTH_DIGITS: Final = 15
+
+
+def read(text: Text) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+    """Answers that n payloads begin with (k,): row, status, version, flags, head and body are set; and where each text goes on.
+
+    The latter is a flat index (k,), -1: nowhere.
+    """
+    at = text.words[text.begin]
+    digit = text.flat[text.begin + 7] - np.uint8(ord("0"))
+    digit[text.end <= text.begin + 7] = 0  # the version's second number did not come with this packet
+    status, whole = _status(text)
+    begins = (at & np.uint64((1 << 56) - 1)) == _VERSION
+    row = (begins & (text.end >= text.begin + 7) & (digit <= 9) & (status >= 0)).nonzero()[0]
+    answers = np.zeros(len(row), ANSWER)
+    answers["row"], answers["status"], answers["version"] = row, status[row], digit[row] + np.uint16(10)
+    answers["flags"] = np.where(whole[row], 0, Flag.ANSWER_CUT)
+    body = text.body[row]
+    answers["head"] = np.where(body < 0, -1, body - text.begin[row])
+    answers["body"] = _content_length(text)[row]
+    return answers, np.where((body >= 0) & (body < text.end[row]), body, -1)
+
+
+def _status(text: Text) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Status codes (n,): -1 where there is none, 0 where the packet ends within it; and where it does not, bool (n,)."""
+    sizes = text.end - text.begin
+    code = text.windows(text.begin, 13)[:, 8:].astype(np.int64)
+    digits = code[:, 1:4] - ord("0")
+    good = (digits >= 0) & (digits <= 9)
+    good[:, 0] &= digits[:, 0] > 0
+    good |= np.arange(9, 12) >= sizes[:, None]
+    ended = (sizes <= 12) | np.isin(code[:, 4], (SPACE, CR, LF))
+    ok = ((code[:, 0] == SPACE) | (sizes <= 8)) & good.all(axis=1) & ended
+    whole = sizes >= 12
+    return np.where(ok, np.where(whole, digits @ (100, 10, 1), 0), -1), whole
+
+
+def _content_length(text: Text) -> NDArray[np.int64]:
+    """Content-Length of n heads; -1: none, not a number, or the body is sent in chunks (RFC 9112, section 6.3)."""
+    lengths = np.full(len(text), -1)
+    line = text.header(b"content-length")
+    there = ((line >= 0) & (text.header(b"transfer-encoding") < 0)).nonzero()[0]
+    if there.size:
+        values = text.values(line[there], b"content-length", _LENGTH_DIGITS + 1)
+        digits = values.text - np.uint8(ord("0"))
+        within = np.arange(_LENGTH_DIGITS + 1) < values.lengths[:, None]
+        good = values.whole & (values.lengths > 0) & (values.lengths <= _LENGTH_DIGITS) & ((digits <= 9) | ~within).all(axis=1)
+        total = np.zeros(len(there), np.int64)
+        for place in range(int(values.lengths[good].max(initial=0))):
+            total = np.where(within[:, place], total * 10 + digits[:, place], total)
+        lengths[there] = np.where(good, total, -1)
+    return lengths
+
+
+def is_interim(answers: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Which do not complete a request: 100 to 199, but for 101 Switching Protocols (RFC 9110, section 15.2)."""
+    mask: NDArray[np.bool_] = (answers["status"] >= 100) & (answers["status"] < 200) & (answers["status"] != SWITCHING)
+    return mask

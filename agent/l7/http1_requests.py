@@ -1,0 +1,200 @@
+"""Request lines and Host of many payloads at once. Source: RFC 9112, sections 2.2, 3 and 3.2."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from flows.agent.l7.http1_text import CR, SPACE, Text, word
+from flows.agent.store.request_columns import HOST_BYTES, METHODS, TEXT_BYTES, Flag
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from flows.agent.l7.redact import Redaction
+
+SLASH, STAR, AT = b"/*@"
+VERSION_BYTES: Final = 9  # ` HTTP/1.1`
+LONGEST_METHOD: Final = 15
+CONNECT: Final = METHODS.index("CONNECT")
+
+_ORDER: Final = sorted(range(1, len(METHODS)), key=lambda number: int(word(METHODS[number].encode()[:8])))
+_METHOD_WORDS: Final = np.array([word(METHODS[number].encode()[:8]) for number in _ORDER], np.uint64)
+_METHOD_BYTES: Final = np.array([len(METHODS[number]) for number in _ORDER])
+_METHOD_NUMBERS: Final = np.array(_ORDER, np.uint8)
+_MASKS: Final = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
+_VERSION: Final = word(b" HTTP/1.")
+_LINE_REST: Final = b"HTTP/1."
+
+
+class Heads(NamedTuple):
+    """Requests among n payloads, k of them. row: which payloads (k,); the others are no requests.
+
+    method, version, flags, text (k, TEXT_BYTES), host (k, HOST_BYTES): columns of request rows, redacted.
+    """
+
+    row: NDArray[np.int64]
+    method: NDArray[np.uint8]
+    version: NDArray[np.uint16]
+    flags: NDArray[np.uint16]
+    text: NDArray[np.uint8]
+    host: NDArray[np.uint8]
+
+
+class _Hosts(NamedTuple):
+    """Hosts (k, HOST_BYTES), and what is to be said of them: flags (k,)."""
+
+    host: NDArray[np.uint8]
+    flags: NDArray[np.uint16]
+
+    def set(self, at: int, authority: bytes, rules: Redaction) -> None:
+        """Write one, without user info; empty: not known."""
+        _, sign, name = authority.rpartition(b"@") if rules.user_info else (b"", b"", authority)
+        kept = name[:HOST_BYTES]
+        self.host[at] = 0
+        self.host[at, : len(kept)] = np.frombuffer(kept, np.uint8)
+        cut = Flag.HOST_CUT if len(name) > HOST_BYTES else 0
+        self.flags[at] = cut | (0 if name else Flag.HOST_UNKNOWN) | (Flag.REDACTED if sign else 0)
+
+
+class _Line(NamedTuple):
+    """Request lines (k,). start, size: flat index and bytes of the target; cut: its end was not captured."""
+
+    row: NDArray[np.int64]
+    method: NDArray[np.uint8]
+    version: NDArray[np.uint16]
+    start: NDArray[np.int64]
+    size: NDArray[np.int64]
+    cut: NDArray[np.bool_]
+
+    def pick(self, which: NDArray[np.bool_]) -> _Line:
+        return _Line._make(column[which] for column in self)
+
+
+def read(text: Text, rules: Redaction) -> Heads:
+    """What n payloads that begin like requests say."""
+    line, target = _checked(text, _lines(text))
+    hosts = _hosts(text, line.row, rules)
+    whole = _forms(text, line, target, hosts, rules)
+    paths = rules.paths(target, line.size, line.cut, whole)
+    flags = hosts.flags
+    flags |= np.where(paths.cut, np.uint16(Flag.CUT), np.uint16(0))
+    flags |= np.where(paths.changed, np.uint16(Flag.REDACTED), np.uint16(0))
+    return Heads(line.row, line.method, line.version, flags, paths.text, hosts.host)
+
+
+def _lines(text: Text) -> _Line:
+    """Lines that may be request lines; targets are not looked at yet."""
+    count = np.arange(len(text))
+    spaces = text.windows(text.begin, LONGEST_METHOD + 1) == SPACE
+    size = spaces.argmax(axis=1)
+    method, known = _methods(text, size)
+    start, end = text.begin + size + 1, text.first_line
+    whole = end < text.end
+    end = end - (whole & (text.flat[end - 1] == CR))
+    versioned = whole & (end - VERSION_BYTES > start) & (text.words[np.maximum(end - VERSION_BYTES, 0)] == _VERSION)
+    digit = text.flat[end - 1] - np.uint8(ord("0"))
+    versioned &= digit <= 9
+    open_end, rest = _open_ends(text, start, whole)
+    cut = ~whole & (rest < 0)
+    end = np.where(whole, end - VERSION_BYTES, open_end)
+    ok = known & spaces[count, size] & (start < text.end) & (end > start) & (versioned | (~whole & (rest < 2)))
+    return _Line(count, method, np.where(whole, digit + np.uint16(10), 0).astype(np.uint16), start, end - start, cut).pick(ok)
+
+
+def _methods(text: Text, size: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Numbers of methods of `size` bytes (n,), and whether they are methods: any capitals are, with number 0."""
+    first = text.words[text.begin] & _MASKS[np.minimum(size, 8)]
+    at = np.minimum(np.searchsorted(_METHOD_WORDS, first), len(_METHOD_WORDS) - 1)
+    ninth = (size < 9) | (text.flat[text.begin + 8] == ord("H"))  # PROPPATCH is the only one that long
+    known = (_METHOD_WORDS[at] == first) & (_METHOD_BYTES[at] == size) & ninth
+    others = (~known & (size > 0)).nonzero()[0]
+    method = np.where(known, _METHOD_NUMBERS[at], 0).astype(np.uint8)
+    if others.size:
+        letters = text.windows(text.begin[others], LONGEST_METHOD)
+        capital = ((letters >= ord("A")) & (letters <= ord("Z"))) | (letters == ord("-"))
+        known[others] = (capital | (np.arange(LONGEST_METHOD) >= size[others, None])).all(axis=1)
+    return method, known
+
+
+def _open_ends(text: Text, start: NDArray[np.int64], whole: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+    """Where targets end if the line's end was not captured (n,); what follows: -1 nothing, 1 part of a version, 2 else (n,)."""
+    end, rest = text.end.copy(), np.full(len(text), -1, np.int8)
+    row = (~whole).nonzero()[0]
+    if not row.size:
+        return end, rest
+    begin, last, column = text.begin[row], text.end[row], np.arange(text.width)
+    spaces = (text.matrix[row] == SPACE) & (column >= (start[row] - begin)[:, None]) & (column < (last - begin)[:, None])
+    at = spaces.argmax(axis=1)
+    found = spaces[np.arange(len(row)), at]
+    end[row] = np.where(found, begin + at, last)
+    size = last - end[row] - 1
+    mask = _MASKS[np.clip(size, 0, len(_LINE_REST))]
+    follows = (text.words[np.minimum(end[row] + 1, text.words.size - 1)] & mask) == (word(_LINE_REST) & mask)
+    eighth, ninth = (text.flat[np.minimum(end[row] + place, text.flat.size - 1)] for place in (8, 9))
+    follows &= ((size < 8) | (eighth - np.uint8(ord("0")) <= 9)) & ((size < VERSION_BYTES) | (ninth == CR))
+    rest[row] = np.where(found, np.where(follows & (size <= VERSION_BYTES), 1, 2), -1)
+    return end, rest
+
+
+def _checked(text: Text, line: _Line) -> tuple[_Line, NDArray[np.uint8]]:
+    """Lines whose target is one, and its beginning: (k, TEXT_BYTES), anything after its end."""
+    target = text.windows(line.start, TEXT_BYTES)
+    spaces = target == SPACE
+    at = spaces.argmax(axis=1)
+    ok = ~spaces[np.arange(len(at)), at] | (at >= line.size)
+    for row in ((line.size > TEXT_BYTES) & ok & ~line.cut).nonzero()[0].tolist():
+        ok[row] = b" " not in text.piece(line.start[row], line.start[row] + line.size[row])
+    others = (target[:, 0] != SLASH).nonzero()[0]
+    if others.size:
+        star = (target[others, 0] == STAR) & (line.size[others] == 1)
+        ok[others] &= star | (line.method[others] == CONNECT) | (_authority(target[others], line.size[others]) > 0)
+    return (line, target) if ok.all() else (line.pick(ok), target[ok])
+
+
+def _authority(target: NDArray[np.uint8], size: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where the authority of absolute forms (k, w) begins; 0: they are none."""
+    begin = (target[:, :16] == ord(":")) & (target[:, 1:17] == SLASH) & (target[:, 2:18] == SLASH)
+    at = begin.argmax(axis=1)
+    letter = ((target[:, 0] | 0x20) >= ord("a")) & ((target[:, 0] | 0x20) <= ord("z"))
+    return np.where(letter & (at > 0) & (at + 3 <= size), at + 3, 0)
+
+
+def _hosts(text: Text, rows: NDArray[np.int64], rules: Redaction) -> _Hosts:
+    """Hosts of the given payloads by their headers (k, HOST_BYTES), and flags (k,)."""
+    host, flags = hosts = _Hosts(np.zeros((len(rows), HOST_BYTES), np.uint8), np.full(len(rows), Flag.HOST_UNKNOWN, np.uint16))
+    line = text.header(b"host")[rows]
+    there = (line >= 0).nonzero()[0]
+    if there.size:
+        values = text.values(line[there], b"host", HOST_BYTES)
+        flags[there] = np.where(values.lengths > 0, np.uint16(0), np.uint16(Flag.HOST_UNKNOWN))
+        flags[there[(values.lengths > HOST_BYTES) | ~values.whole]] |= np.uint16(Flag.HOST_CUT)
+        host[there] = values.text
+        suspect = ((host[there] == AT).any(axis=1) | (values.lengths > HOST_BYTES)) & rules.user_info
+        for at in there[suspect].tolist():  # no client does this: a Host has no user info
+            begin = int(text.lines.at[line[at]]) + len(b"\nhost:")
+            ends = text.line_end(line[at : at + 1])[0]
+            hosts.set(at, text.piece(begin, int(ends[0])).strip(b" \t"), rules)
+    return hosts
+
+
+def _forms(text: Text, line: _Line, target: NDArray[np.uint8], hosts: _Hosts, rules: Redaction) -> Callable[[int], bytes]:
+    """Leave only paths in targets (k, w), in place, and take the hosts of those that name one: those to proxies, so one by one.
+
+    Returns what gives the whole of one.
+    """
+    changed: dict[int, bytes] = {}
+    for at in ((target[:, 0] != SLASH) & (target[:, 0] != STAR)).nonzero()[0].tolist():
+        raw = text.piece(line.start[at], line.start[at] + line.size[at])
+        begin = raw.find(b"://", 0, 18) + 3 if b"://" in raw[:18] else 0
+        end = min((place for sign in (b"/", b"?", b"#") if (place := raw.find(sign, begin)) >= 0), default=len(raw))
+        unfinished = bool(line.cut[at]) and end == len(raw)
+        hosts.set(at, b"" if unfinished else raw[begin:end], rules)  # unfinished: whether it is user info cannot be said
+        path = raw[end:] if not begin or unfinished or raw[end : end + 1] == b"/" else b"/" + raw[end:]
+        changed[at] = path
+        target[at, : len(path[:TEXT_BYTES])] = np.frombuffer(path[:TEXT_BYTES], np.uint8)
+        line.size[at] = len(path)
+    return lambda at: changed[at] if at in changed else text.piece(line.start[at], line.start[at] + line.size[at])

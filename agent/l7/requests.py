@@ -1,0 +1,200 @@
+"""Requests: first bytes to flows. Each protocol's handler pairs and stores; what became of requests turns into records."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+import numpy as np
+
+from flows.agent.l7.dns import Dns
+from flows.agent.l7.dns_names import AnsweredNames
+from flows.agent.l7.events import nothing, together
+from flows.agent.l7.http1 import Http1
+from flows.agent.l7.http2 import Http2
+from flows.agent.l7.sockets import Sockets
+from flows.agent.l7.tls import TlsHello
+from flows.agent.probe.payload import Origin, PayloadKind
+from flows.agent.probe.record import RECORD, Event, Initiator
+from flows.agent.store.public_names import NameSource, detail, number_of, public_name
+from flows.agent.store.request_columns import Kind
+from flows.agent.store.store import Told
+from flows.proto import extension_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from flows.agent.l7.events import Events, Handler
+    from flows.agent.l7.redact import Redaction
+    from flows.agent.store.requests import RequestStore
+
+TCP: Final = 6
+HTTP: Final = (Kind.HTTP1, Kind.HTTP2, Kind.GRPC)
+ENDS: Final = (Event.CLOSED, Event.RESET, Event.TIMED_OUT)
+# What the first bytes of a connection say of it, by PayloadKind.
+SPOKEN: Final = np.array(
+    [
+        extension_pb2.SPOKEN_UNKNOWN, extension_pb2.SPOKEN_HTTP1, extension_pb2.SPOKEN_HTTP1, extension_pb2.SPOKEN_HTTP2,
+        extension_pb2.SPOKEN_DNS, extension_pb2.SPOKEN_TLS, extension_pb2.SPOKEN_HTTP2,
+    ],
+    np.uint8,
+)  # fmt: skip
+SHARED: Final = (
+    "conn_id",
+    "cgroup_id",
+    "local_addr",
+    "remote_addr",
+    "comm",
+    "pid",
+    "netns",
+    "local_port",
+    "remote_port",
+    "protocol",
+)
+
+
+EXPIRE_NS: Final = 500_000_000  # how often to look for what has waited too long
+
+
+class Read(NamedTuple):
+    """A batch of n records, RECORD: connections' as they came, then those of requests; details (n,) as the store keeps them.
+
+    told: what is news of connections that may be in earlier batches.
+    """
+
+    records: NDArray[np.void]
+    details: NDArray[np.uint32]
+    told: Told
+
+
+class Counting(Protocol):
+    """What keeps count of what it leaves out."""
+
+    def counts(self) -> dict[str, int]:
+        """Since the start, by reason."""
+
+
+class Requests:
+    """All handlers, behind one door. For the ring's reader only."""
+
+    def __init__(self, store: RequestStore, rules: Redaction, dns_timeout_ns: int, http_timeout_ns: int) -> None:
+        """rules: what is taken out before anything is stored."""
+        self.names = AnsweredNames()
+        self._store, self._sockets = store, Sockets()
+        name_rule = rules.dns_name if rules.dns_rules else None
+        self._dns, self._tls = Dns(store, name_rule, dns_timeout_ns), TlsHello(store)
+        self._http1, self._http2 = Http1(store, rules, http_timeout_ns), Http2(store, rules, http_timeout_ns)
+        self._expire_at = 0
+        self._handlers: tuple[Handler, ...] = (self._http1, self._http2, self._dns, self._tls)
+        self._kinds = (
+            (self._http1, (PayloadKind.HTTP_REQUEST, PayloadKind.HTTP_RESPONSE)),
+            (self._http2, (PayloadKind.HTTP2, PayloadKind.HTTP2_MORE)),
+            (self._dns, (PayloadKind.DNS,)),
+            (self._tls, (PayloadKind.TLS_HELLO,)),
+        )
+
+    def counts(self) -> dict[str, int]:
+        """What could not be read, paired or kept, by reason."""
+        sources: tuple[Counting, ...] = (*self._handlers, self.names)
+        return {reason: count for each in sources for reason, count in each.counts().items()}
+
+    def lost(self, now_ns: int) -> None:
+        """First bytes were lost in the kernel, nobody knows whose."""
+        self._http2.lost(now_ns)
+
+    def read(self, records: NDArray[np.void], payloads: Iterable[NDArray[np.void]], to_wall_ns: int) -> Read:
+        """A batch: connections' records (n,) RECORD, and first bytes, arrays of one dtype each, in the order to be read in."""
+        records = records.copy()
+        self._learn(records)
+        told, events = [], [nothing()]
+        for each in payloads:
+            if len(each):
+                told.append(self._spoken(each))
+                events += self._taken(each, to_wall_ns)
+        events += self._over(records, to_wall_ns)
+        requests, rows = self._rows(together(*events))
+        told.append(self._named(requests, rows))
+        details = np.concatenate((self._details(records), requests.astype(np.uint32)))
+        return Read(np.concatenate((records, rows)), details, _together(told))
+
+    def _learn(self, records: NDArray[np.void]) -> None:
+        new = self._sockets.learn(records)
+        ours = records[new & (records["initiator"] == Initiator.LOCAL)]
+        began = np.where(ours["start_ns"] != 0, ours["start_ns"], ours["time_ns"])
+        numbers = self.names.lookup(ours["cgroup_id"], ours["remote_addr"], began)
+        self._sockets.name(ours["conn_id"], detail(numbers, NameSource.DNS_ANSWER))
+
+    def _spoken(self, payloads: NDArray[np.void]) -> Told:
+        seen = payloads[payloads["origin"] == Origin.PACKET]
+        connections, first = np.unique(seen["conn_id"], return_index=True)
+        spoken = SPOKEN[seen["kind"][first]]
+        news = self._sockets.speak(connections, spoken)
+        return Told(connections[news], spoken[news], np.zeros(int(news.sum()), np.uint32))
+
+    def _taken(self, payloads: NDArray[np.void], to_wall_ns: int) -> list[Events]:
+        chosen = ((handler, np.isin(payloads["kind"], kinds)) for handler, kinds in self._kinds)
+        return [handler.take(payloads[mask], to_wall_ns) for handler, mask in chosen if mask.any()]
+
+    def _over(self, records: NDArray[np.void], to_wall_ns: int) -> list[Events]:
+        """What gets no answer any more, for its connection or its time is over."""
+        events = []
+        ended = records[np.isin(records["event"], ENDS)]
+        if len(ended):
+            events += [each.ended(ended["conn_id"], ended["time_ns"], to_wall_ns) for each in self._handlers]
+        now = time.monotonic_ns()
+        if now >= self._expire_at:
+            self._expire_at = now + EXPIRE_NS
+            events += [each.expire(now, to_wall_ns) for each in self._handlers]
+        return events
+
+    def _rows(self, events: Events) -> tuple[NDArray[np.int64], NDArray[np.void]]:
+        """Of those requests that are still stored the numbers (n,), and the records (n,), in the order of their time."""
+        order = np.argsort(events.time_ns, kind="stable")
+        order = order[self._store.stored(events.request[order])]
+        requests = events.request[order]
+        columns = self._store.take(requests, (*SHARED, "client"))
+        rows = np.zeros(len(requests), RECORD)
+        for name in SHARED:
+            rows[name] = columns[name]
+        rows["time_ns"], rows["event"] = events.time_ns[order], events.event[order]
+        rows["initiator"] = np.where(columns["client"] != 0, Initiator.LOCAL, Initiator.REMOTE)
+        self._sockets.complete(rows)
+        return requests, rows
+
+    def _named(self, requests: NDArray[np.int64], rows: NDArray[np.void]) -> Told:
+        """Names that SNI and Host tell of connections; DNS answers are learnt for those to come."""
+        columns = self._store.take(requests, ("kind", "client", "conn_id", "cgroup_id", "text", "host", "answer", "answer_bytes"))
+        answered = (rows["event"] == Event.RESPONSE) & (columns["kind"] == Kind.DNS) & (columns["client"] != 0)
+        if answered.any():
+            cgroup, answer, size, text = (columns[name][answered] for name in ("cgroup_id", "answer", "answer_bytes", "text"))
+            self.names.learn(cgroup, answer, size, text, rows["time_ns"][answered])
+        hello = rows["event"] == Event.HELLO
+        asked = (rows["event"] == Event.REQUEST) & np.isin(columns["kind"], HTTP)
+        by_sni = self._name(columns["conn_id"][hello], columns["text"][hello], NameSource.TLS_SNI)
+        return _together([by_sni, self._name(columns["conn_id"][asked], columns["host"][asked], NameSource.HTTP_HOST)])
+
+    def _name(self, connections: NDArray[np.uint64], texts: NDArray[np.uint8], source: NameSource) -> Told:
+        """Name connections (n,) by texts (n, w), each by its first."""
+        unnamed = self._sockets.lack(connections, source)
+        connections, first = np.unique(connections[unnamed], return_index=True)
+        names = texts[unnamed][first].reshape(-1).view(f"S{texts.shape[1]}").tolist()
+        details = detail(np.array([self.names.names.number(public_name(name)) for name in names], np.uint32), source)
+        news = self._sockets.name(connections, details)
+        return Told(connections[news], np.zeros(int(news.sum()), np.uint8), details[news])
+
+    def _details(self, records: NDArray[np.void]) -> NDArray[np.uint32]:
+        """Details (n,) of connections' records, whose `icmp_code` becomes, in place, what is spoken."""
+        spoken, names = self._sockets.spoken_and_names(records["conn_id"])
+        records["icmp_code"] = np.where(records["protocol"] == TCP, spoken, records["icmp_code"])
+        return names
+
+    def retain(self, details: NDArray[np.uint32]) -> None:
+        """Give back names that neither stored flows (their details, (n,)) nor anything here has."""
+        self.names.names.retain((number_of(details), number_of(self._sockets.names_in_use()), self.names.in_use()))
+
+
+def _together(told: list[Told]) -> Told:
+    names = ("connections", "spoken", "names")
+    return Told(*(np.concatenate([getattr(each, name) for each in told]) for name in names))

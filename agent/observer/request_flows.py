@@ -1,0 +1,204 @@
+"""Flows of requests and answers to protobuf bytes: Flow.l7, Flow.Summary and flows.v1.Request, as Hubble fills them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+
+from flows.agent.observer.dns_answer import dns_messages
+from flows.agent.observer.fields import Fields, join, nanoseconds, number, texts
+from flows.agent.probe.record import Event
+from flows.agent.store.public_names import public_name
+from flows.agent.store.request_columns import METHODS, Flag, Kind, State
+from flows.flow.grpc_words import service_and_method, status_name
+from flows.flow.tls_words import cipher_name, version_name
+from flows.proto import extension_pb2, flow_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from flows.agent.store.requests import RequestStore
+
+    Columns = Mapping[str, NDArray[Any]]
+
+MS: Final = 1_000_000
+SECOND: Final = 1_000_000_000
+REQUEST: Final = {each.name: each.number for each in extension_pb2.Request.DESCRIPTOR.fields}
+PROTOCOLS: Final = {9: b"HTTP/0.9", 10: b"HTTP/1.0", 11: b"HTTP/1.1", 20: b"HTTP/2"}
+MARKS: Final = tuple((flag, flag.bit_length() - 1) for flag in Flag)
+GONE: Final = b"request no longer kept"
+# Columns that are looked at here.
+COLUMNS: Final = (
+    "time", "answered", "origin", "kind", "state", "flags", "method", "version", "status", "grpc", "qtype", "query_id", "attempt",
+    "first", "request_bytes", "response_bytes", "text", "host", "headers", "answer", "answer_bytes",
+)  # fmt: skip
+
+
+class Requested(NamedTuple):
+    """What n flows of requests tell.
+
+    l7: a Layer7 each, empty where there is none; request: a flows.v1.Request; names: of who was asked, empty where none was told.
+    """
+
+    l7: list[bytes]
+    summary: list[bytes]
+    request: list[bytes]
+    names: list[bytes]
+    encrypted: NDArray[np.bool_]
+
+
+def requested(store: RequestStore | None, columns: Columns) -> Requested:
+    """Of n flows of requests; columns as in agent/store/columns.py. What the store no longer has is told as that."""
+    count = len(columns["event"])
+    numbers, rows = np.full(count, -1), {}
+    if store is not None and store.written:
+        with store.lock:
+            numbers = store.numbers_of(columns["detail"])
+            here = store.stored(numbers)
+            rows = store.take(np.where(here, numbers, store.written - 1), COLUMNS)
+        numbers = np.where(here, numbers, -1)
+    events, times = columns["event"].tolist(), columns["time"].tolist()
+    made = [
+        GONE_TEXT if number_ < 0 else _MAKERS[Kind(rows["kind"][at])](rows, at, event, time)
+        for at, (number_, event, time) in enumerate(zip(numbers.tolist(), events, times, strict=True))
+    ]
+    l7, summary, parts = ([each[part] for each in made] for part in range(3))
+    messages = _requests(numbers, rows, columns["event"], texts(parts)).rows() if rows else parts
+    names = asked_names(rows) if rows else [b""] * count
+    encrypted = (rows["kind"] == Kind.TLS) | (rows["origin"] != 0) if rows else np.zeros(count, np.bool_)
+    return Requested(l7, summary, messages, names, encrypted & (numbers >= 0))
+
+
+def asked_names(rows: Columns) -> list[bytes]:
+    """The public name of who was asked (n,): SNI or Host; empty for none and for addresses."""
+    told = {Kind.TLS: "text", Kind.HTTP1: "host", Kind.HTTP2: "host", Kind.GRPC: "host"}
+    columns = (told.get(Kind(kind), "") for kind in rows["kind"].tolist())
+    return [public_name(rows[name][at].tobytes()).encode() if name else b"" for at, name in enumerate(columns)]
+
+
+def _requests(numbers: NDArray[np.int64], rows: Columns, events: NDArray[np.uint8], parts: Fields) -> Fields:
+    here = numbers >= 0
+    latency = _latency(rows)
+    answered = here & (events == Event.RESPONSE) & (latency >= 0) & (rows["time"] > 0)
+    return join(
+        number(REQUEST["id"], np.where(here, numbers + 1, 0)),
+        number(REQUEST["kind"], np.where(here, rows["kind"], 0)),
+        number(REQUEST["state"], np.where(here, rows["state"], 0)),
+        nanoseconds(REQUEST["latency"], np.maximum(latency, 0), answered),
+        number(REQUEST["request_bytes"], np.where(here, rows["request_bytes"], 0)),
+        number(REQUEST["response_bytes"], np.where(here, np.maximum(rows["response_bytes"], 0), 0)),
+        number(REQUEST["origin"], np.where(here, rows["origin"], 0)),
+        parts,
+    )
+
+
+def _latency(rows: Columns) -> NDArray[np.int64]:
+    latency: NDArray[np.int64] = rows["answered"] - rows["time"]
+    return latency
+
+
+def _text(raw: NDArray[np.uint8]) -> str:
+    return raw.tobytes().rstrip(b"\0").decode(errors="backslashreplace")
+
+
+def _marks(flags: int) -> list[int]:
+    return [position for flag, position in MARKS if flags & flag]
+
+
+Made = tuple[bytes, bytes, bytes]
+GONE_TEXT: Final[Made] = (b"", GONE, b"")
+
+
+def _http(rows: Columns, at: int, event: int, _time: int) -> Made:
+    """Hubble's words: pkg/hubble/parser/seven/http.go."""
+    http = flow_pb2.HTTP(
+        method=METHODS[int(rows["method"][at])] or "UNKNOWN",
+        url=_url(rows, at),
+        protocol=PROTOCOLS.get(int(rows["version"][at]), b"HTTP").decode(),
+        headers=_headers(rows, at),
+    )
+    asked = int(rows["time"][at]) > 0
+    if not asked:
+        http.method, http.url = "", ""
+    l7 = flow_pb2.Layer7(type=flow_pb2.REQUEST)
+    if event == Event.RESPONSE:
+        http.code = int(rows["status"][at])
+        l7.type = flow_pb2.RESPONSE
+        if asked:
+            l7.latency_ns = max(0, int(rows["answered"][at]) - int(rows["time"][at]))
+        request = f"{http.method} {http.url}" if asked else "request not seen"
+        summary = f"{http.protocol} {http.code} {l7.latency_ns // MS}ms ({request})"
+    else:
+        summary = f"{http.protocol} {http.method} {http.url}"
+    if event == Event.NO_RESPONSE:
+        summary += _given_up(rows, at, _time)
+    l7.http.CopyFrom(http)
+    grpc, words = _grpc(rows, at, event)
+    return l7.SerializeToString(), (summary + words).encode(), _part(rows, at, grpc=grpc)
+
+
+def _given_up(rows: Columns, at: int, time: int) -> str:
+    waited = max(0, time - int(rows["time"][at])) / SECOND
+    ended = int(rows["flags"][at]) & Flag.CONNECTION_END
+    return f"; connection ended without an answer after {waited:.3g}s" if ended else f"; no answer after {waited:.3g}s"
+
+
+def _url(rows: Columns, at: int) -> str:
+    host, path = _text(rows["host"][at]), _text(rows["text"][at])
+    scheme = "https" if int(rows["origin"][at]) else "http"
+    if not path.startswith("/") and "://" in path:
+        return path
+    return f"{scheme}://{host}{path}" if host else path
+
+
+def _headers(rows: Columns, at: int) -> list[flow_pb2.HTTPHeader]:
+    lines = _text(rows["headers"][at]).splitlines()
+    pairs = (line.partition(": ") for line in lines)
+    return [flow_pb2.HTTPHeader(key=key, value=value) for key, colon, value in pairs if colon]
+
+
+def _grpc(rows: Columns, at: int, event: int) -> tuple[extension_pb2.Grpc | None, str]:
+    if int(rows["kind"][at]) != Kind.GRPC:
+        return None, ""
+    service, method = service_and_method(_text(rows["text"][at]))
+    grpc = extension_pb2.Grpc(service=service, method=method)
+    if event != Event.RESPONSE or not int(rows["grpc"][at]):
+        return grpc, ""
+    grpc.has_status, grpc.status = True, int(rows["grpc"][at]) - 1
+    grpc.status_name = status_name(grpc.status)
+    return grpc, f"; grpc-status {grpc.status} {grpc.status_name}"
+
+
+def _dns(rows: Columns, at: int, event: int, time: int) -> Made:
+    asked = int(rows["time"][at])
+    row = {name: column[at] for name, column in rows.items()}
+    messages = dns_messages(row, event, max(0, time - asked))
+    l7 = flow_pb2.Layer7(type=flow_pb2.RESPONSE if event == Event.RESPONSE else flow_pb2.REQUEST, dns=messages.dns)
+    if event == Event.RESPONSE and asked:
+        l7.latency_ns = max(0, int(rows["answered"][at]) - asked)
+    messages.extension.first += 1  # as Request.id
+    return l7.SerializeToString(), messages.summary.encode(), _part(rows, at, dns=messages.extension)
+
+
+def _tls(rows: Columns, at: int, _event: int, _time: int) -> Made:
+    name, offered = _text(rows["text"][at]), _text(rows["host"][at])
+    tls = extension_pb2.Tls(server_name=name, version=version_name(int(rows["version"][at])))
+    tls.alpn.extend(filter(None, offered.split(",")))
+    if int(rows["state"][at]) == State.ANSWERED:
+        tls.cipher = cipher_name(int(rows["status"][at]))
+    words = ["TLS ClientHello", f"SNI: {name}" if name else "no SNI", *([f"ALPN: {offered}"] if offered else []), tls.version]
+    return b"", " ".join(words).encode(), _part(rows, at, tls=tls)
+
+
+def _part(rows: Columns, at: int, **parts: Any) -> bytes:
+    request = extension_pb2.Request(marks=_marks(int(rows["flags"][at])))  # type: ignore[arg-type]
+    for name, message in parts.items():
+        if message is not None:
+            getattr(request, name).CopyFrom(message)
+    return request.SerializeToString()
+
+
+_MAKERS = {Kind.HTTP1: _http, Kind.HTTP2: _http, Kind.GRPC: _http, Kind.DNS: _dns, Kind.TLS: _tls}

@@ -1,0 +1,72 @@
+"""Lanes: one ring of slots for each CPU, in array maps that are mapped; read in bulk (struct lane of bpf/payload.h)."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flows.agent.probe import bpf
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LANE = np.dtype([("written", "<u8"), ("read", "<u8"), ("zero", "<u8", (14,))])
+LANES, SECOND_SLOTS = 2, 64  # of each CPU, as in bpf/payload.h
+SMALLEST = 256  # slots of one CPU: below that interrupts that come together would find no room
+
+
+def cpus() -> int:
+    """CPUs that there may be."""
+    return os.sysconf("SC_NPROCESSORS_CONF")
+
+
+def slots_of_cpu(total: int) -> int:
+    """Slots for each CPU so that all have about `total`: a power of two."""
+    return max(SMALLEST, 1 << (max(1, total // cpus()).bit_length() - 1))
+
+
+class Lanes:
+    """Consumer of all CPUs' slots."""
+
+    def __init__(self, lanes: int, slots: int, payload: np.dtype[np.void]) -> None:
+        """Descriptors of both maps. Raises OSError."""
+        count, entries = bpf.map_sizes(lanes)[2], bpf.map_sizes(slots)[2]
+        of_cpu = entries * LANES // count
+        self._starts = [at // LANES * of_cpu + (of_cpu - SECOND_SLOTS) * (at % LANES) for at in range(count)]
+        self._rooms = [SECOND_SLOTS if at % LANES else of_cpu - SECOND_SLOTS for at in range(count)]
+        self._lane_memory = mmap.mmap(lanes, _pages(count * LANE.itemsize), mmap.MAP_SHARED)
+        self._slot_memory = mmap.mmap(slots, _pages(entries * payload.itemsize), mmap.MAP_SHARED, mmap.PROT_READ)
+        self._lanes = np.frombuffer(self._lane_memory, LANE, count)
+        self._slots = np.frombuffer(self._slot_memory, payload, entries)
+        self._peeked = self._lanes["read"].copy()
+
+    def peek(self) -> NDArray[np.void]:
+        """Copies of all payloads that are whole (n,), of each CPU in the order in which they were written."""
+        written, read = self._lanes["written"].copy(), self._lanes["read"].copy()
+        self._peeked = written
+        busy = np.flatnonzero(written != read).tolist()
+        parts = [part for at in busy for part in self._of_lane(at, int(read[at]), int(written[at]))]
+        return np.concatenate(parts) if parts else np.zeros(0, self._slots.dtype)
+
+    def _of_lane(self, at: int, first: int, last: int) -> tuple[NDArray[np.void], NDArray[np.void]]:
+        room = self._rooms[at]
+        own = self._slots[self._starts[at] : self._starts[at] + room]
+        start, end = first % room, first % room + last - first
+        return own[start : min(end, room)], own[: max(0, end - room)]
+
+    def release(self) -> None:
+        """Give back the slots of what the last peek() gave."""
+        self._lanes["read"] = self._peeked
+
+    def close(self) -> None:
+        """Unmap."""
+        del self._lanes, self._slots
+        self._lane_memory.close()
+        self._slot_memory.close()
+
+
+def _pages(size: int) -> int:
+    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE

@@ -1,0 +1,102 @@
+"""What a file has to do with TLS: OpenSSL's functions and structures in it, or a library whose plaintext is not seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from flows.agent.probe.elf import Elf
+
+READ_WRITE = (b"SSL_read", b"SSL_write")
+
+# function: programs of bpf/openssl.c at its entry and at its return
+PROBES: dict[bytes, tuple[str | None, str | None]] = {
+    b"SSL_write": ("enter_call", "leave_write"),
+    b"SSL_read": ("enter_call", "leave_read"),
+    b"SSL_write_ex": ("enter_extended", "leave_write_extended"),
+    b"SSL_read_ex": ("enter_extended", "leave_read_extended"),
+    b"SSL_do_handshake": ("enter_call", "leave_handshake"),
+    b"SSL_free": ("forget_session", None),
+    b"SSL_clear": ("forget_session", None),
+}
+
+
+class Layout(Enum):
+    """Offsets in struct ssl_st and struct bio_st by series: rbio, wbio, then of a BIO its method, num (the descriptor), next_bio.
+
+    A series is told by a function that came with it, for a file rarely names its version. Sources: ssl/ssl_local.h and
+    crypto/bio/bio_local.h of the releases. 3.2.4, 3.3.3 and 3.4.1 put a pointer before rbio: 0x50 was wbio until then and is
+    rbio since, and both are the same BIO unless a program gave two descriptors.
+    """
+
+    UNKNOWN = None
+    V1_1_1 = (0x10, 0x18, 0x00, 0x30, 0x40)
+    V3_0 = (0x10, 0x18, 0x08, 0x38, 0x48)
+    V3_2 = (0x50, 0x50, 0x08, 0x38, 0x48)
+
+    @property
+    def cookie(self) -> int:
+        """As LAYOUT_* of bpf/openssl_socket.h takes it apart; 0: the socket is only known by what it sends."""
+        if self.value is None:
+            return 0
+        rbio, wbio, method, number, following = (int(offset) for offset in self.value)
+        return rbio | wbio << 16 | method << 32 | number << 40 | following << 48
+
+
+SERIES = {
+    b"SSL_new_stream": Layout.V3_2,
+    b"SSL_CTX_new_ex": Layout.V3_0,
+    b"SSL_CTX_set_ciphersuites": Layout.V1_1_1,
+}  # newest first
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A file with OpenSSL's functions: their offsets in it, and the layout of its structures."""
+
+    functions: dict[bytes, int]
+    layout: Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """A file whose TLS is not seen in plaintext, and why."""
+
+    reason: str
+
+
+# Library names that tell of another TLS implementation. NSS's libssl3.so is not OpenSSL's libssl.so.3.
+OTHER_LIBRARIES = {
+    "libgnutls.so": Unseen("GnuTLS is loaded: what it encrypts is not seen in plaintext"),
+    "libssl3.so": Unseen("NSS is loaded: what it encrypts is not seen in plaintext"),
+}
+GO = Unseen("Go's crypto/tls: not seen in plaintext")
+STRIPPED = Unseen("a libssl without the functions SSL_read and SSL_write: not seen in plaintext")
+
+
+def is_openssl(name: str) -> bool:
+    """Whether a file is named as OpenSSL's shared library is."""
+    return name == "libssl.so" or name.startswith("libssl.so.")
+
+
+def other_library(name: str) -> Unseen | None:
+    """What is not seen, of a file that is named as another TLS library is."""
+    return next((unseen for start, unseen in OTHER_LIBRARIES.items() if name.startswith(start)), None)
+
+
+def examine(descriptor: int) -> Library | Unseen | None:
+    """What an open library or executable is; None: it has nothing to do with TLS that can be told. Raises ElfError, OSError."""
+    elf = Elf(descriptor)
+    found = elf.functions((*PROBES, *SERIES), READ_WRITE)
+    if all(name in found for name in READ_WRITE):
+        layout = next((layout for name, layout in SERIES.items() if name in found), Layout.UNKNOWN)
+        return Library({name: offset for name, offset in found.items() if name in PROBES}, layout)
+    return GO if _is_go_with_tls(elf) else None
+
+
+def _is_go_with_tls(elf: Elf) -> bool:
+    """Names of functions stay in a Go program's line table when its symbols are stripped."""
+    if elf.section(b".go.buildinfo") is None and elf.section(b".note.go.buildid") is None:
+        return False
+    lines = elf.section(b".gopclntab") or elf.section(b".data.rel.ro.gopclntab")
+    return lines is not None and elf.contains(lines, b"crypto/tls.(*Conn).Write")

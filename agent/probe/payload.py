@@ -1,0 +1,65 @@
+"""The kernel's payload records as NumPy dtypes: the user side of bpf/payload.h."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SHORT_TEXT = 208  # bytes: request line and Host of nearly all requests, whole DNS messages of most answers
+LONG_TEXT = 1928  # bytes: any ClientHello that is sent today, HTTP/2 header blocks, DNS over TCP; a record of 2,048 bytes
+
+# Field by field as in `struct payload`: little-endian, no padding but what is named.
+_HEAD: list[tuple[str, str] | tuple[str, str, tuple[int, ...]]] = [
+    ("time_ns", "<u8"),
+    ("conn_id", "<u8"),
+    ("cgroup_id", "<u8"),
+    ("local_addr", "u1", (16,)),
+    ("remote_addr", "u1", (16,)),
+    ("comm", "S16"),
+    ("pid", "<u4"),
+    ("netns", "<u4"),
+    ("sequence", "<u4"),
+    ("acknowledged", "<u4"),
+    ("length", "<u4"),
+    ("number", "<u4"),
+    ("captured", "<u2"),
+    ("local_port", "<u2"),
+    ("remote_port", "<u2"),
+    ("kind", "u1"),
+    ("protocol", "u1"),
+    ("sent", "u1"),
+    ("origin", "u1"),
+    ("zero", "u1", (6,)),
+]
+SHORT_PAYLOAD = np.dtype([*_HEAD, ("text", "u1", (SHORT_TEXT,))])
+LONG_PAYLOAD = np.dtype([*_HEAD, ("text", "u1", (LONG_TEXT,))])
+
+
+class PayloadKind(IntEnum):
+    """What the text begins like: `enum payload_kind` of bpf/payload.h. The kernel looks at a few bytes only."""
+
+    HTTP_REQUEST = 1
+    HTTP_RESPONSE = 2
+    HTTP2 = 3
+    DNS = 4
+    TLS_HELLO = 5
+    HTTP2_MORE = 6
+
+
+class Origin(IntEnum):
+    """Where the bytes were read: `enum payload_origin` of bpf/payload.h."""
+
+    PACKET = 0
+    OPENSSL = 1
+
+
+def whole(payloads: NDArray[np.void]) -> NDArray[np.void]:
+    """The same payloads (n,), changed in place: zeros behind what was captured, where a slot still holds bytes of before."""
+    text = payloads["text"]
+    text[np.arange(text.shape[1]) >= payloads["captured"][:, None]] = 0
+    return payloads

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/* Entry points on OpenSSL's functions (perf uprobes): what a process writes before it is encrypted, and reads after it is decrypted.
+ * agent/probe/openssl_source.py knows each by its name. ctx: struct pt_regs, of which the loader passes the places. */
+#include "openssl_http.h"
+
+/* Only in the observed subtree, and only where its owner lets us. */
+static __always_inline bool observed(void)
+{
+	u64 cgroup_id = bpf_get_current_cgroup_id();
+	u32 *decision;
+
+#if SUBTREE_LEVEL > 0
+	if (bpf_get_current_ancestor_cgroup_id(SUBTREE_LEVEL) != SUBTREE_ID)
+		return false;
+#endif
+	decision = decisions.lookup(&cgroup_id);
+	if (decision)
+		return *decision == OBSERVED;
+	if (HOLD_UNDECIDED)
+		count_plaintext(PLAINTEXT_UNDECIDED);
+	return !HOLD_UNDECIDED;
+}
+
+static __always_inline int enter(u64 *ctx, bool extended)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	u64 stack = ctx[STACK];
+	struct calls none = {};
+	struct calls *own;
+	struct call *call;
+
+	if (!observed())
+		return 0;
+	own = calls.lookup(&thread);
+	if (!own) {
+		calls.update(&thread, &none);
+		own = calls.lookup(&thread);
+		if (!own)
+			return 0; /* counted at the return */
+	}
+	call = !own->outer.done && own->outer.stack > stack ? &own->inner : &own->outer; /* stacks grow downward */
+	call->ssl = ctx[ARGUMENT_1];
+	call->buffer = ctx[ARGUMENT_2];
+	call->length = extended ? ctx[ARGUMENT_4] : 0;
+	call->stack = stack;
+	call->socket = 0;
+	call->cookie = 0;
+	call->done = 0;
+	return 0;
+}
+
+static __always_inline struct calls *calls_here(void)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+
+	return calls.lookup(&thread);
+}
+
+/* The one of the thread's calls that returns; 0: it is not one that counts. */
+static __always_inline struct call *leave(u64 *ctx, struct calls *own)
+{
+	u64 stack = ctx[STACK] - RETURN_POPS;
+	struct call *call = 0;
+
+	if (own && own->outer.stack == stack)
+		call = &own->outer;
+	else if (own && own->inner.stack == stack)
+		call = &own->inner;
+	if (!call) {
+		if (observed())
+			count_plaintext(PLAINTEXT_CALLS_LOST);
+		return 0;
+	}
+	if (call->done) /* the same file attached twice, through two mounts */
+		return 0;
+	call->done = 1;
+	return call;
+}
+
+static __always_inline struct session *session_of(struct call *call)
+{
+	struct session_key key = { .process = bpf_get_current_pid_tgid() >> 32, .ssl = call->ssl };
+	struct session *session = sessions.lookup(&key);
+	struct session fresh = {};
+
+	if (!session) {
+		if (sessions.update(&key, &fresh)) {
+			count_plaintext(PLAINTEXT_SESSIONS_FULL);
+			return 0;
+		}
+		session = sessions.lookup(&key);
+	}
+	if (session && call->cookie)
+		take_socket(session, call->socket, call->cookie);
+	return session;
+}
+
+static __always_inline int transferred(u64 *ctx, struct calls *own, struct call *call, bool sent, u64 bytes)
+{
+	struct plaintext plain = { .ctx = ctx, .call = call, .head = &own->head, .piece = &own->piece, .total = bytes, .sent = sent };
+
+	/* SSL_write_ex() may be a shell around SSL_write() (LibreSSL): what is said of the inner call is not said again of the outer one */
+	if (call == &own->inner && own->outer.ssl == call->ssl && own->outer.buffer == call->buffer)
+		own->outer.done = 1;
+	plain.session = session_of(call);
+	if (!plain.session)
+		return 0;
+	plain.side = sent ? &plain.session->sent : &plain.session->received;
+	plain.other = sent ? &plain.session->received : &plain.session->sent;
+	on_plaintext(&plain);
+	plain.side->bytes += plain.total;
+	return 0;
+}
+
+static __always_inline int leave_with_count(u64 *ctx, bool sent)
+{
+	struct calls *own = calls_here();
+	struct call *call = leave(ctx, own);
+	int bytes = ctx[RETURNED];
+
+	return own && call && bytes > 0 ? transferred(ctx, own, call, sent, bytes) : 0;
+}
+
+static __always_inline int leave_with_success(u64 *ctx, bool sent)
+{
+	struct calls *own = calls_here();
+	struct call *call = leave(ctx, own);
+	u64 bytes;
+
+	if (!own || !call || (int)ctx[RETURNED] != 1)
+		return 0;
+	bytes = READ_USER(u64, call->length);
+	return bytes && bytes <= 0x7fffffff ? transferred(ctx, own, call, sent, bytes) : 0;
+}
+
+int enter_call(u64 *ctx)
+{
+	return enter(ctx, false);
+}
+
+int enter_extended(u64 *ctx)
+{
+	return enter(ctx, true);
+}
+
+int leave_write(u64 *ctx)
+{
+	return leave_with_count(ctx, true);
+}
+
+int leave_read(u64 *ctx)
+{
+	return leave_with_count(ctx, false);
+}
+
+int leave_write_extended(u64 *ctx)
+{
+	return leave_with_success(ctx, true);
+}
+
+int leave_read_extended(u64 *ctx)
+{
+	return leave_with_success(ctx, false);
+}
+
+/* A handshake carries nothing, but shows the socket. */
+int leave_handshake(u64 *ctx)
+{
+	struct call *call = leave(ctx, calls_here());
+
+	if (call && call->cookie)
+		session_of(call);
+	return 0;
+}
+
+/* SSL_free(ssl), SSL_clear(ssl) */
+int forget_session(u64 *ctx)
+{
+	struct session_key key = { .process = bpf_get_current_pid_tgid() >> 32, .ssl = ctx[ARGUMENT_1] };
+
+	sessions.delete(&key);
+	return 0;
+}
+
+static __always_inline void learn(struct call *call, u64 socket, u64 cookie)
+{
+	if (call->stack && !call->done) {
+		call->socket = socket;
+		call->cookie = cookie;
+	}
+}
+
+/* tp_btf/sock_send_length(struct sock *sk, int ret, int flags): what a thread sends within SSL_write() or the handshake is that session's. */
+int sock_send_length(u64 *ctx)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	void *sk = (void *)ctx[0];
+	struct calls *own = calls.lookup(&thread);
+	u64 cookie;
+
+	if (!own || (int)ctx[1] <= 0 || FIELD(u16, sk, OFFSET_sock_protocol) != IPPROTO_TCP)
+		return 0;
+	cookie = bpf_get_socket_cookie(sk);
+	learn(&own->outer, (u64)sk, cookie);
+	learn(&own->inner, (u64)sk, cookie);
+	return 0;
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/* Maps of the OpenSSL programs. The loader (agent/probe/openssl_source.py) passes every constant with -D. */
+#pragma once
+#include "payload.h"
+
+#if !defined(PLAINTEXT_PAGES) || !defined(LONG_PLAINTEXT_PAGES) || !defined(SESSION_ENTRIES) || !defined(CALL_ENTRIES) || \
+	!defined(DECISION_ENTRIES) || !defined(HOLD_UNDECIDED) || !defined(SUBTREE_LEVEL) || !defined(SUBTREE_ID) || !defined(ARGUMENT_1) || \
+	!defined(ARGUMENT_2) || !defined(ARGUMENT_4) || !defined(RETURNED) || !defined(STACK) || !defined(RETURN_POPS)
+#error "openssl_maps.h: the loader passes every constant with -D"
+#endif
+
+enum plaintext_counter { /* one per reason; agent/probe/openssl_source.py names them */
+	PLAINTEXT_LOST_RING_FULL,   /* a record found no room in the ring */
+	PLAINTEXT_SESSIONS_FULL,    /* calls for a session that found no room: what it carries stays unseen */
+	PLAINTEXT_CALLS_LOST,       /* calls whose entry was forgotten before their return: too many at once, or nested too deep */
+	PLAINTEXT_SOCKET_UNKNOWN,   /* requests and answers of a session whose TCP socket is not known: left out */
+	PLAINTEXT_UNREADABLE,       /* buffers that were not in memory when they were to be read */
+	PLAINTEXT_UNDECIDED,        /* calls in cgroups that nobody decided on yet: not looked at */
+	PLAINTEXT_HTTP2_UNFOLLOWED, /* times that the frames of an HTTP/2 connection were lost track of */
+	PLAINTEXT_COUNTERS,
+};
+
+/* A call that has not returned. Which it is, its stack pointer tells: calls nest where a BIO is a session itself (HTTPS through an HTTPS proxy). */
+struct call {
+	u64 ssl;
+	u64 buffer;
+	u64 length; /* address of the _ex functions' result */
+	u64 stack;
+	u64 socket; /* that sent within this call; 0: none did */
+	u64 cookie; /* its */
+	u64 done;   /* has returned, or another name of the same function has said it already */
+};
+
+/* What leaves of a call as one record. */
+struct piece {
+	u32 at;     /* in the buffer */
+	u32 bytes;  /* that leave of it */
+	u32 before; /* 9: the frame's header, which was read already, stands before them */
+	u32 length; /* of the whole, as the record says it */
+	u32 number;
+	u32 kind;
+};
+
+struct calls { /* of one thread */
+	struct call outer;
+	struct call inner;
+	struct payload head; /* what all records of a call begin with; here, for one thread may interrupt another's program on the same CPU */
+	struct piece piece;
+};
+
+/* An LRU: a thread that was killed while it waited leaves its entry behind. An eviction shows as PLAINTEXT_CALLS_LOST. */
+BPF_TABLE("lru_hash", u64, struct calls, calls, CALL_ENTRIES);
+
+struct session_key {
+	u64 process;
+	u64 ssl;
+};
+
+struct direction {
+	u32 bytes;  /* so far, mod 2^32 */
+	u32 left;   /* of the HTTP/2 frame that has begun */
+	u32 number; /* of the next record of HTTP/2 */
+	u8 have;    /* bytes of a frame header that goes on in the next call */
+	u8 known;   /* speaks HTTP/2, and where a frame begins is known */
+	u8 handed;  /* the frame that has begun is one that leaves */
+	u8 zero;
+	u8 header[24]; /* 9, and room for what the verifier cannot rule out */
+};
+
+struct session {
+	u64 socket;
+	u64 cookie; /* of the socket: tells a reused address or SSL object apart; 0: not known */
+	struct direction sent;
+	struct direction received;
+};
+
+/* Not an LRU: that evicts without a word. SSL_free() removes entries, and the rescan those of processes that ended. */
+BPF_F_TABLE("hash", struct session_key, struct session, sessions, SESSION_ENTRIES, BPF_F_NO_PREALLOC);
+
+enum decision { OBSERVED = 1, EXCLUDED };
+
+/* By cgroup: a library is in memory once for all containers that share its file, so its probes fire for each of them. */
+BPF_F_TABLE("hash", u64, u32, decisions, DECISION_ENTRIES, BPF_F_NO_PREALLOC);
+
+/* One size of records in each, as for packets. */
+BPF_RINGBUF_OUTPUT(plaintext, PLAINTEXT_PAGES);
+BPF_RINGBUF_OUTPUT(long_plaintext, LONG_PLAINTEXT_PAGES);
+
+BPF_TABLE("percpu_array", int, u64, plaintext_counters, PLAINTEXT_COUNTERS);
+
+static __always_inline void count_plaintext(int reason)
+{
+	u64 *value = plaintext_counters.lookup(&reason);
+
+	if (value)
+		__sync_fetch_and_add(value, 1); /* preemption comes between */
+}

@@ -1,0 +1,147 @@
+"""Sources of an answer's flows: a server, or a file. Both can be asked again, for what explains what they first told."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from flows.cli.servers import ServerError
+from flows.cli.stream import FlowStream
+from flows.flow.filter.selection import Selection
+from flows.proto import flows_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterator
+
+    from flows.cli.options import ObserveOptions
+    from flows.cli.route import Route
+    from flows.proto.flow_pb2 import FlowFilter
+    from flows.proto.flows_pb2 import Coverage
+    from flows.proto.observer_pb2 import GetFlowsResponse
+
+# What a second look may bring at most; the newest.
+MOST_LOOKED_AT = 100_000
+# How much before --since it looks: a connection or an upstream's query may have begun before.
+BEFORE_NS = 5_000_000_000
+
+
+class Source(Protocol):
+    """Where flows come from. coverage, unreadable: as in FlowStream, of what flows() gave."""
+
+    coverage: Coverage | None
+    unreadable: bool
+
+    def flows(self) -> AsyncGenerator[GetFlowsResponse, None]:
+        """Those that were asked for. Raises ServerError, ReplayError, FilterError."""
+
+    def more(self, filters: tuple[FlowFilter, ...]) -> AsyncGenerator[GetFlowsResponse, None]:
+        """Others of the same time. Raises the same."""
+
+    def looked(self) -> Coverage | None:
+        """How far the last more() can be trusted."""
+
+    async def namespaces(self) -> frozenset[str] | None:
+        """Of which namespaces the caller is shown flows; None: of all there are."""
+
+
+class ServerSource:
+    """A relay or an agent; Hubble's, too."""
+
+    def __init__(self, way: Route, options: ObserveOptions, tell: Callable[[str], None]) -> None:
+        self._way, self._options, self._tell = way, options, tell
+        self._looked: Coverage | None = None
+        self.coverage: Coverage | None = None
+        self.unreadable = False
+
+    async def flows(self) -> AsyncGenerator[GetFlowsResponse, None]:
+        stream = FlowStream(self._way, self._options.request(), self._tell)
+        async with aclosing(stream.responses()) as responses:
+            async for response in responses:
+                yield response
+        self.coverage, self.unreadable = stream.coverage, stream.unreadable
+
+    async def more(self, filters: tuple[FlowFilter, ...]) -> AsyncGenerator[GetFlowsResponse, None]:
+        stream = FlowStream(self._way, again(self._options, filters).request(), self._tell)
+        async with aclosing(stream.responses()) as responses:
+            async for response in responses:
+                yield response
+        self._looked = stream.coverage
+
+    def looked(self) -> Coverage | None:
+        return self._looked
+
+    async def namespaces(self) -> frozenset[str] | None:
+        try:
+            client = await self._way.client()
+            try:
+                return frozenset(each.namespace for each in (await client.namespaces()).namespaces)
+            finally:
+                await client.close()
+        except ServerError:
+            return frozenset()  # what may be shown is not known: then nothing follows from what is not
+
+
+class FileSource:
+    """JSON lines; standard input is kept in a temporary file, so that it can be read twice."""
+
+    def __init__(self, options: ObserveOptions, warn: Callable[[str], None]) -> None:
+        self._options, self._warn = options, warn
+        self._kept: tempfile._TemporaryFileWrapper[bytes] | None = None
+        self.coverage: Coverage | None = None
+        self.unreadable = False
+
+    async def flows(self) -> AsyncGenerator[GetFlowsResponse, None]:
+        if self._options.input_file == "-":
+            self._keep()
+        told: list[Coverage] = []
+        for response in self._replay(self._options, self._warn, told.append):
+            yield response
+        # A file is all there is, but for what was missing when it was written.
+        self.coverage = flows_pb2.Coverage(complete=all(each.complete for each in told))
+        for each in told:
+            self.coverage.nodes.extend(each.nodes)
+
+    async def more(self, filters: tuple[FlowFilter, ...]) -> AsyncGenerator[GetFlowsResponse, None]:
+        for response in self._replay(again(self._options, filters), _say_nothing, _say_nothing):
+            yield response
+
+    def looked(self) -> Coverage | None:
+        return None  # it was told with the flows
+
+    async def namespaces(self) -> frozenset[str] | None:
+        return None
+
+    def _keep(self) -> None:
+        kept = tempfile.NamedTemporaryFile(prefix="flows-")  # noqa: SIM115 - as long as this object
+        shutil.copyfileobj(sys.stdin.buffer, kept)
+        kept.flush()
+        self._kept = kept
+        self._options = replace(self._options, input_file=kept.name)
+
+    def _replay(
+        self, options: ObserveOptions, warn: Callable[[str], None], covered: Callable[[Coverage], None]
+    ) -> Iterator[GetFlowsResponse]:
+        from flows.cli.replay import replay  # noqa: PLC0415 - NumPy and the filters are for files only
+
+        return replay(options, warn, covered)
+
+    def close(self) -> None:
+        """Removes what was kept."""
+        if self._kept is not None:
+            self._kept.close()
+
+
+def again(options: ObserveOptions, filters: tuple[FlowFilter, ...]) -> ObserveOptions:
+    """The options of a second look: the same time, other filters, and an end."""
+    old = options.selection
+    since = old.since - BEFORE_NS if old.since is not None else None
+    selection = Selection(number=MOST_LOOKED_AT, since=since, until=old.until)
+    return replace(options, allow=filters, deny=(), selection=selection)
+
+
+def _say_nothing(_: object) -> None:
+    """It was said when the flows were first read."""

@@ -1,0 +1,272 @@
+"""Fate: where a DNS query died, told from what the client's end, the server's end and the server's own queries show.
+
+Nothing is concluded from what was not seen unless coverage says that it would have been.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple
+
+from flows.flow.answers.reach import Reach
+from flows.flow.answers.recent import AFTER_NS, BEFORE_NS, Recent
+from flows.flow.answers.requests import Request, Requests
+from flows.flow.answers.view import SLOW_NS, State, View, is_slow, rcode_name
+from flows.proto import extension_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from flows.flow.answers.party import Party
+    from flows.proto.flows_pb2 import Coverage
+
+# Addresses and Services behind which pods were seen, and drops: the newest.
+MOST_SERVERS, MOST_DROPS = 10_000, 10_000
+# Pods behind one Service.
+MOST_PODS = 256
+
+
+class Judgement(NamedTuple):
+    """fate: flows.v1.Fate. evidence: a sentence for people; with FATE_UNKNOWN why it cannot be told."""
+
+    fate: int
+    evidence: str
+
+
+class Servers:
+    """Where DNS servers are, as queries that both ends saw have shown."""
+
+    def __init__(self) -> None:
+        self._behind: OrderedDict[str, dict[str, str]] = OrderedDict()
+
+    def learn(self, request: Request) -> None:
+        """Takes what a request tells of the address that was asked, and of who answered there."""
+        if (view := request.at_server) is None:
+            return
+        keys = {view.server.address, *view.server.services}
+        if (client := request.at_client) is not None:
+            keys |= {client.server.address, client.server.service}
+        self._note(keys - {""}, view.server.address, view.node)
+
+    def learn_end(self, end: Party, node: str) -> None:
+        """Takes that a pod which Services select runs on a node; "": that is not known."""
+        if node and end.services:
+            self._note(end.services, end.address, node)
+
+    def _note(self, keys: Iterable[str], address: str, node: str) -> None:
+        for key in keys:
+            behind = self._behind.setdefault(key, {})
+            if address in behind or len(behind) < MOST_PODS:
+                behind[address] = node
+            self._behind.move_to_end(key)
+        while len(self._behind) > MOST_SERVERS:
+            self._behind.popitem(last=False)
+
+    def behind(self, server: Party) -> dict[str, str]:
+        """Addresses of the servers behind an end, and their nodes; itself if its node is known."""
+        found = dict(self._behind.get(server.address, {})) or dict(self._behind.get(server.service, {}))
+        if server.node and not server.service:
+            found.setdefault(server.address, server.node)
+        return found
+
+
+class Drops:
+    """DNS packets of which a flow says that they were dropped, by the client's address and port."""
+
+    def __init__(self) -> None:
+        self._drops: OrderedDict[tuple[str, int], tuple[int, str]] = OrderedDict()
+
+    def add(self, address: str, port: int, time: int, why: str) -> None:
+        """One more."""
+        self._drops[address, port] = (time, why)
+        self._drops.move_to_end((address, port))
+        if len(self._drops) > MOST_DROPS:
+            self._drops.popitem(last=False)
+
+    def why(self, view: View) -> str:
+        """Of the query's packet, or ""."""
+        time, why = self._drops.get((view.client.address, view.client.port), (0, ""))
+        return why if view.time - BEFORE_NS <= time <= view.time + AFTER_NS else ""
+
+
+def fates(views: Iterable[View], coverage: Coverage | None) -> dict[tuple[str, int, int], Judgement]:
+    """Of all failed, slow and unanswered DNS queries, by (node, connection id, request number) of each end's view.
+
+    views: of one end of one query each (view.view_of), of all ends there are, in order of time.
+    """
+    requests, servers = Requests(), Servers()
+    found: list[Request] = []
+    for view in views:
+        if view.dns is not None:
+            requests.add(view)
+    for request in requests.end():
+        servers.learn(request)
+        found.append(request)
+    recent = Recent(len(found))
+    for request in found:
+        recent.add(request)
+    judge = Judge(Reach(coverage) if coverage is not None else Reach(), servers, Drops())
+    told: dict[tuple[str, int, int], Judgement] = {}
+    for request in found:
+        if troubled(request):
+            judgement = judge.fate(request, upstream_of(request, recent, servers))
+            told |= {(view.node, view.connection, view.number): judgement for view in request.views}
+    return told
+
+
+def troubled(request: Request) -> bool:
+    """Whether there is something to explain."""
+    view = request.view
+    assert view.dns is not None
+    if view.state is State.ANSWERED:
+        return bool(view.dns.rcode) or is_slow(view)
+    return view.state is State.GIVEN_UP
+
+
+def upstream_of(request: Request, recent: Recent, servers: Servers) -> list[Request]:
+    """The server's own queries for the same name and type while it had this one."""
+    hosts = {request.at_server.server.address} if request.at_server is not None else set(servers.behind(request.view.server))
+    hosts |= {request.view.server.address, request.view.backend.address}
+    return recent.asked(request, hosts - {"", request.view.client.address})
+
+
+class Judge:
+    """Tells fates with what is known of nodes, servers and drops so far."""
+
+    def __init__(self, reach: Reach, servers: Servers, drops: Drops) -> None:
+        self._reach, self._servers, self._drops = reach, servers, drops
+
+    def fate(self, request: Request, upstream: Sequence[Request]) -> Judgement:
+        """Of a troubled request. upstream: the server's own queries about it (upstream_of)."""
+        view = request.view
+        assert view.dns is not None
+        if view.dns.fate:  # whoever served the flow saw more than what it passed on
+            return Judgement(view.dns.fate, view.dns.evidence)
+        if view.at_client is None:
+            return Judgement(extension_pb2.FATE_UNKNOWN, "the flow does not say whose view it is: only one is there")
+        if view.state is State.ANSWERED:
+            return self._failed(request, upstream) if view.dns.rcode else self._slow(request, upstream)
+        return self._unanswered(request, upstream)
+
+    def _unanswered(self, request: Request, upstream: Sequence[Request]) -> Judgement:
+        view = request.view
+        if why := self._drops.why(view):
+            return Judgement(extension_pb2.NEVER_LEFT, f"{_node(view)} dropped it: {why}")
+        if request.at_server is not None:
+            return self._unanswered_by(request, request.at_server, upstream)
+        if not upstream:
+            return self._not_seen_at_server(view)
+        got = f"{upstream[0].view.client.name} must have got it, for it asked in turn"
+        silent = Judgement(extension_pb2.SERVER_SILENT, f"{got} and was answered; its reply was not seen")
+        return _blame(upstream, view, got) or silent
+
+    def _unanswered_by(self, request: Request, server: View, upstream: Sequence[Request]) -> Judgement:
+        """By a server that was seen to get it."""
+        view, got = request.view, f"{server.server.name} got it (seen on {server.node or 'its node'})"
+        replied = server.answered is not None and server.state is State.ANSWERED
+        took = _ms((server.answered or 0) - server.time)
+        if replied and request.at_client is not None and (server.answered or 0) <= view.changed:
+            return Judgement(extension_pb2.LOST_TO_CLIENT, f"{got} and replied after {took}; {_node(view)} did not see the reply")
+        if blamed := _blame(upstream, view, got):
+            return blamed
+        if not replied:
+            return Judgement(extension_pb2.SERVER_SILENT, f"{got} and sent no reply{self._alone(server.server, upstream)}")
+        return self._slow_server(request, server, f"{got} and replied after {took}, too late", upstream)
+
+    def _slow_server(self, request: Request, server: View, took: str, upstream: Sequence[Request]) -> Judgement:
+        if flaw := self._server_flaw(request):
+            return Judgement(extension_pb2.FATE_UNKNOWN, f"{took}; whether it waited for an upstream was not seen: {flaw}")
+        return Judgement(extension_pb2.SERVER_SLOW, f"{took}{self._alone(server.server, upstream)}")
+
+    def _not_seen_at_server(self, view: View) -> Judgement:
+        server, until = view.server, view.changed
+        behind = self._servers.behind(server) or ({view.backend.address: view.backend.node} if view.backend.node else {})
+        nodes = sorted(set(behind.values()) - {""})
+        if not nodes:
+            where = "outside the cluster" if not server.in_cluster and server.reserved else "on a node that is not known"
+            return Judgement(extension_pb2.FATE_UNKNOWN, f"{server.name} is {where}, so whether it got the query was not seen")
+        flaw = next((flaw for node in nodes if (flaw := self._reach.flaw(node, view.time, until))), "")
+        if server.service:  # any pod behind it may have been meant, also one that was never seen
+            flaw = flaw or self._reach.flaw_anywhere(view.time, until)
+        if flaw:
+            return Judgement(extension_pb2.FATE_UNKNOWN, f"not seen at {server.name}, but {flaw}")
+        return Judgement(
+            extension_pb2.LOST_TO_SERVER, f"left {_node(view)}, not seen at {server.name}, though {', '.join(nodes)} lost nothing"
+        )
+
+    def _failed(self, request: Request, upstream: Sequence[Request]) -> Judgement:
+        view = request.view
+        assert view.dns is not None
+        rcode = rcode_name(view.dns.rcode)
+        if blamed := _blame(upstream, view, f"{_server(request)} answered {rcode}"):
+            return blamed
+        if flaw := self._server_flaw(request):
+            evidence = f"{rcode} from {view.server.name}; whether it asked an upstream was not seen: {flaw}"
+            return Judgement(extension_pb2.FATE_UNKNOWN, evidence)
+        alone = self._alone((request.at_server or view).server, upstream)
+        return Judgement(extension_pb2.SERVER_REFUSED_IT, f"{_server(request)} answered {rcode} itself{alone}")
+
+    def _slow(self, request: Request, upstream: Sequence[Request]) -> Judgement:
+        view, server = request.view, request.at_server
+        if blamed := _blame(upstream, view, f"{_server(request)} waited"):
+            return blamed
+        if server is None or server.latency is None or view.latency is None:
+            flaw = self._server_flaw(request) or "its own view of the query was not seen"
+            return Judgement(extension_pb2.FATE_UNKNOWN, f"{view.server.name} or the way there: {flaw}")
+        took = _ms(server.latency)
+        if 2 * server.latency < view.latency:
+            evidence = f"{server.server.name} answered within {took}: the rest of {_ms(view.latency)} passed on the way"
+            return Judgement(extension_pb2.FATE_UNKNOWN, evidence)
+        return self._slow_server(request, server, f"{server.server.name} took {took}", upstream)
+
+    def _alone(self, server: Party, upstream: Sequence[Request]) -> str:
+        """The end of a sentence about a server that has nobody to blame."""
+        if upstream:
+            return ", though its upstream had answered"
+        return "" if self._reach.hides(server) else "; it asked nobody else"
+
+    def _server_flaw(self, request: Request) -> str:
+        """Why nothing is known of what the server did; "" if all of it is."""
+        view = request.at_server or request.view
+        if self._reach.hides(view.server):
+            return f"flows of the namespace {view.server.namespace} are not shown to you"
+        if request.at_server is not None:
+            return self._reach.flaw(view.node, view.time, view.changed)
+        nodes = sorted(set(self._servers.behind(view.server).values()) - {""})
+        if not nodes:
+            return "the server is outside of what is watched" if not view.server.in_cluster else "the server's node is not known"
+        flaw = next((flaw for node in nodes if (flaw := self._reach.flaw(node, view.time, view.changed))), "")
+        # Answered, and no server that is watched saw it: a cache on the way, or a server that nobody knows.
+        return flaw or "none of its pods that are watched saw the query"
+
+
+def _blame(upstream: Sequence[Request], view: View, got: str) -> Judgement | None:
+    """What the server's upstream has to answer for; None: nothing, or there was none."""
+    if not upstream:
+        return None
+    assert view.dns is not None
+    last = upstream[-1].view
+    assert last.dns is not None
+    asked = f"{got}; it asked {last.server.name}"
+    if last.state is not State.ANSWERED:
+        return Judgement(extension_pb2.UPSTREAM_SLOW, f"{asked}, which did not answer")
+    if last.dns.rcode:
+        took = f" after {_ms(last.latency)}" if last.latency is not None else ""
+        return Judgement(extension_pb2.UPSTREAM_FAILED, f"{asked}, which answered {rcode_name(last.dns.rcode)}{took}")
+    patience = view.latency if view.state is State.ANSWERED and view.latency is not None else view.changed - view.time
+    waited = max((each.view.latency or 0) for each in upstream)
+    if waited > SLOW_NS and 2 * waited >= patience:
+        return Judgement(extension_pb2.UPSTREAM_SLOW, f"{asked}, which took {_ms(waited)}")
+    return None
+
+
+def _server(request: Request) -> str:
+    return (request.at_server or request.view).server.name
+
+
+def _node(view: View) -> str:
+    return view.node or "the client's node"
+
+
+def _ms(nanoseconds: int) -> str:
+    return f"{nanoseconds / 1e9:.1f} s" if nanoseconds >= 1_000_000_000 else f"{nanoseconds / 1e6:.1f} ms"

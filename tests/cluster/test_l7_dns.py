@@ -1,0 +1,295 @@
+"""DNS of the demo: compared with the name servers' own logs, and where queries died."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from l7_followed import Followed, Told, agents, only
+from l7_truth import Log, one, resolved, script
+
+from flows.demo import layout
+from flows.proto import extension_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Demo
+
+Json = dict[str, Any]
+RATE, SECONDS = 2_000, 10
+CODES = {0: "NOERROR", 3: "NXDOMAIN"}
+# A resolver gives up after 5 s; whoever asks here listens for longer, to see whether an answer comes late.
+PATIENCE_SECONDS = 8
+SETTLE_SECONDS = 2.0
+
+
+def query(demo: Demo, pod: Json, *words: str) -> str:
+    """What l7_queries.py prints, run in a pod."""
+    return demo.exec(f"{pod['namespace']}/{pod['name']}", "python3", "-c", script("l7_queries.py"), layout.DNS_SERVICE, *words)
+
+
+@pytest.mark.timeout(120)
+def test_at_2000_a_second_every_query_has_its_own_name_and_code_at_both_ends(demo: Demo) -> None:
+    servers, player, tag = demo.pods("kube-system/kube-dns-"), one(demo, "demo/player-"), f"x{secrets.token_hex(4)}"
+    logs = [Log(server, "dnsmasq") for server in servers]
+    with Followed(agents(demo, player, *servers), only(dns_query=[f"^{tag}-"], reply=[True])) as followed:
+        counts = json.loads(query(demo, player, "pace", str(RATE), str(RATE * SECONDS), tag))
+        followed.settle()
+    truth = resolved(logs, tag)
+    assert len(truth) == counts["asked"] == counts["answered"] == RATE * SECONDS
+    told, lost = followed.told(), followed.lost()
+    for by_client in (True, False):
+        compare(truth, [one for one in told if one.by_client == by_client], lost, "client" if by_client else "server")
+
+
+def compare(truth: dict[tuple[str, str], str], told: list[Told], lost: dict[str, int], end: str) -> None:
+    """Every answer has the code and the addresses of its own question; what is missing was reported as lost."""
+    codes = {key(one): CODES.get(one.flow.l7.dns.rcode, "") for one in told}
+    mispaired = [(name, code, truth.get(name)) for name, code in codes.items() if truth.get(name) != code]
+    twice = [name for name, count in Counter(map(key, told)).items() if count > 1]
+    missing = len(truth) - len(codes)
+    sys.stdout.write(f"{end}: {len(told)} of {len(truth)} told, {missing} missing, {len(mispaired)} mispaired, lost: {lost}\n")
+    assert (mispaired[:5], twice[:5]) == ([], [])
+    assert missing <= sum(lost.values()), (missing, lost)
+
+
+def key(told: Told) -> tuple[str, str]:
+    dns = told.flow.l7.dns
+    return dns.query.removesuffix("."), dns.qtypes[0]
+
+
+# Where a query died
+
+
+@contextmanager
+def dropping(netns: str, hook: str, rule: str) -> Iterator[None]:
+    """Packets that fit a rule are dropped in a network namespace, for the time of a `with`."""
+    table = f"flows_test_{secrets.token_hex(3)}"
+    text = f"table inet {table} {{ chain dropping {{ type filter hook {hook} priority -400; {rule} drop; }}; }}"
+    nft(netns, text)
+    try:
+        yield
+    finally:
+        nft(netns, f"delete table inet {table}")
+
+
+def nft(netns: str, text: str) -> None:
+    argv = ["ip", "netns", "exec", netns, "nft", "-f", "-"]
+    subprocess.run(argv, input=text, text=True, check=True, capture_output=True, timeout=10)
+
+
+@contextmanager
+def hanging(*pods: Json) -> Iterator[None]:
+    """Processes that are there, and do nothing."""
+    for pod in pods:
+        os.kill(pod["pid"], signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pod in pods:
+            os.kill(pod["pid"], signal.SIGCONT)
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Packets that are dropped, `CLIENT` being the one who asks: where, and which."""
+
+    where: str  # pod: the client's; nodes: all of them; server: the name servers' pods
+    hook: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One query that fails: whose it is, how it is made to fail, what the client learns, and what is to be said of it."""
+
+    client: str  # how its pod's name begins; each case has another one
+    zone: str  # what the query's name ends with
+    answer: str  # a code, or an error
+    fates: frozenset[str]
+    drop: Drop | None = None
+
+
+LOST = "timed out"
+NOT_PERMITTED = "[Errno 1] Operation not permitted"  # what netfilter tells who sends
+FATES = {
+    # netfilter comes before the place where an agent sees what a socket sends: of these no packet has left the pod.
+    "dropped in the client's pod": Case(
+        "demo/svc-a-", "any.test", NOT_PERMITTED, frozenset({"NEVER_LEFT"}), Drop("pod", "output", "udp dport 53")
+    ),
+    "dropped at the server's egress": Case(
+        "demo/player-",
+        "any.test",
+        LOST,
+        frozenset({"SERVER_SILENT", "LOST_TO_CLIENT"}),
+        Drop("server", "output", "ip daddr CLIENT udp sport 53"),
+    ),
+    "dropped at the server's ingress": Case(
+        "demo/store-", "any.test", LOST, frozenset({"LOST_TO_SERVER"}), Drop("server", "input", "ip saddr CLIENT udp dport 53")
+    ),
+    "dropped on the way to the server": Case(
+        "demo/grpc-client-",
+        "any.test",
+        LOST,
+        frozenset({"LOST_TO_SERVER"}),
+        Drop("nodes", "forward", "ip saddr CLIENT udp dport 53"),
+    ),
+    "dropped on the way back": Case(
+        "demo/cache-", "any.test", LOST, frozenset({"LOST_TO_CLIENT"}), Drop("nodes", "forward", "ip daddr CLIENT udp sport 53")
+    ),
+    "answered after 6 s": Case("demo/origin-", "slow6.example.test", "0", frozenset({"UPSTREAM_SLOW"})),
+    "never answered upstream": Case("demo/secure-", "silent.example.test", LOST, frozenset({"UPSTREAM_SLOW"})),
+    "SERVFAIL of the upstream": Case("demo/svc-b-", "servfail.example.test", "2", frozenset({"UPSTREAM_FAILED"})),
+    "REFUSED by the upstream": Case("other/visitor", "refused.example.test", "5", frozenset({"UPSTREAM_FAILED"})),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What became of a case."""
+
+    name: str
+    pod: Json
+    answer: str
+
+
+def drops(demo: Demo, drop: Drop, client: Json) -> Iterator[tuple[str, str, str]]:
+    """Network namespace, hook and rule of each place."""
+    places = {
+        "pod": [client["netns"]],
+        "nodes": [node.netns for node in layout.NODES],
+        "server": [server["netns"] for server in demo.pods("kube-system/kube-dns-")],
+    }
+    for netns in places[drop.where]:
+        yield netns, drop.hook, drop.rule.replace("CLIENT", client["ip"])
+
+
+@pytest.fixture(scope="module")
+def asked(demo: Demo) -> dict[str, Asked]:
+    """All cases at once, as each takes seconds: each has a client of its own, and what is dropped is that client's alone."""
+    made: dict[str, Asked] = {}
+    with ExitStack() as stack, ThreadPoolExecutor(len(FATES)) as pool:
+        answers = {}
+        for title, case in FATES.items():
+            pod, name = one(demo, case.client), f"x{secrets.token_hex(4)}.{case.zone}"
+            for place in drops(demo, case.drop, pod) if case.drop else ():
+                stack.enter_context(dropping(*place))
+            answers[title] = name, pod, pool.submit(query, demo, pod, "ask", "A", name, str(PATIENCE_SECONDS))
+        for title, (name, pod, answer) in answers.items():
+            made[title] = Asked(name, pod, answer.result().strip())
+    time.sleep(SETTLE_SECONDS)
+    return made
+
+
+def rows(*words: str) -> list[Json]:
+    """What `flows dns -o json` prints, without what it says of coverage."""
+    argv = [sys.executable, "-m", "flows.cli.main", "dns", *words, "-o", "json"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    return [row for row in map(json.loads, done.stdout.splitlines()) if "name" in row]
+
+
+def causes(client: Json, name: str) -> dict[str, str]:
+    """What `flows dns` says of the queries of a pod for a name: cause -> evidence."""
+    found = rows("--from", f"{client['namespace']}/{client['name']}", "--since", "90s")
+    return {row["cause"]: row["evidence"] for row in found if row["name"].removesuffix(".") == name}
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("title", FATES)
+def test_flows_dns_says_where_a_query_died(asked: dict[str, Asked], title: str) -> None:
+    case, made = FATES[title], asked[title]
+    assert made.answer == case.answer
+    found = causes(made.pod, made.name)
+    assert found, f"nothing is said of {made.name}"
+    assert found.keys() <= case.fates, (found, case.fates)
+
+
+@pytest.mark.timeout(60)
+def test_a_name_server_that_hangs_is_silent(demo: Demo) -> None:
+    player, name = one(demo, "demo/player-"), f"x{secrets.token_hex(4)}.any.test"
+    with hanging(*demo.pods("kube-system/kube-dns-")):
+        assert query(demo, player, "ask", "A", name, "6").strip() == "timed out"
+        time.sleep(SETTLE_SECONDS)
+        found = causes(player, name)
+    assert found.keys() == {"SERVER_SILENT"}, found
+
+
+@pytest.mark.timeout(60)
+def test_a_late_answer_is_told_as_no_answer_and_then_as_a_late_one(demo: Demo, asked: dict[str, Asked]) -> None:
+    name = asked["answered after 6 s"].name
+    flows = demo.observe("--protocol", "dns", "--since", "90s", "--from-pod", f"demo/{asked['answered after 6 s'].pod['name']}")
+    flows += demo.observe("--protocol", "dns", "--since", "90s", "--to-pod", f"demo/{asked['answered after 6 s'].pod['name']}")
+    ours = [flow["extensions"]["connection"] for flow in flows if flow.get("l7", {}).get("dns", {}).get("query") == f"{name}."]
+    events = [one["event"] for one in ours]
+    assert "NO_RESPONSE" in events, events
+    assert any(one["event"] == "RESPONSE" and "LATE_ANSWER" in one["request"].get("marks", []) for one in ours), ours
+
+
+@pytest.mark.timeout(60)
+def test_repeated_queries_of_one_question_are_linked(demo: Demo) -> None:
+    name = f"x{secrets.token_hex(4)}.silent.example.test"
+    player = one(demo, "demo/player-")
+    with Followed(agents(demo, player), only(dns_query=[f"^{re.escape(name)}"])) as followed:
+        demo.run("exec", f"demo/{player['name']}", "--", "getent", "ahostsv4", f"{name}.")
+        followed.settle()
+    asked = [one for one in followed.told() if one.connection.event == extension_pb2.REQUEST and one.by_client]
+    attempts = sorted((one.request.dns.attempt, one.request.dns.first, one.request.id) for one in asked)
+    assert [attempt for attempt, _, _ in attempts] == [1, 2]
+    assert {first for _, first, _ in attempts} == {attempts[0][2]}
+
+
+@pytest.mark.timeout(60)
+def test_a_search_suffix_is_told_apart_from_a_name_that_is_not_there(demo: Demo) -> None:
+    """svc-b.demo from the namespace other: the first suffix is not it. svc-b alone: it is in another namespace."""
+    assert "svc-b.demo" in demo.exec("other/visitor", "getent", "ahosts", "svc-b.demo")
+    assert demo.run("exec", "other/visitor", "--", "getent", "ahosts", "svc-b").returncode == 2
+    time.sleep(SETTLE_SECONDS)
+    names = {row["name"].removesuffix("."): row for row in rows("names", "--from", "other/visitor", "--since", "30s")}
+    assert names["svc-b.demo"]["outcome"] == "resolved"
+    assert names["svc-b.demo"]["wasted_packets"] > 0
+    assert "svc-b.demo" in names["svc-b"]["did_you_mean"]
+
+
+def test_a_query_and_its_answer_are_lines_as_hubble_prints_them(demo: Demo) -> None:
+    name = f"x{secrets.token_hex(4)}.demo.svc.cluster.local"
+    known = f"x{secrets.token_hex(4)}.any.test"
+    player = one(demo, "demo/player-")
+    query(demo, player, "ask", "A", name, "2")
+    query(demo, player, "ask", "A", known, "2")
+    absent = "DNS Answer RCode: Non-Existent Domain TTL: 4294967295"
+    cluster = r"kube-system/kube-dns\S+ \(\S+\)"
+    forms = [
+        rf"demo/player-\S+ \(ID:\d+\) -> {cluster} dns-request .*FORWARDED \(DNS Query {name}\. A\)",
+        rf"demo/player-\S+ \(ID:\d+\) <- {cluster} dns-response .*FORWARDED \({absent} \(\S+ {name}\. A\)\)",
+        rf'dns-response .*FORWARDED \(DNS Answer "192\.0\.2\.53" TTL: \d+ \(\S+ {known}\. A\)\)',
+    ]
+    end, lines = time.monotonic() + 10, list[str]()
+    argv = [
+        sys.executable,
+        "-m",
+        "flows.cli.main",
+        "observe",
+        "--protocol",
+        "dns",
+        "--pod",
+        f"demo/{player['name']}",
+        "--last",
+        "50",
+    ]
+    while not all(any(re.search(form, line) for line in lines) for form in forms):
+        assert time.monotonic() < end, (forms, lines[-8:])
+        lines = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()

@@ -1,0 +1,104 @@
+"""TLS: what ClientHello and ServerHello say, and what is seen of OpenSSL's plain text."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+import pytest
+from l7_followed import Followed, Told, agents
+from l7_truth import Log, one, served
+
+from flows.proto import extension_pb2, flow_pb2
+
+if TYPE_CHECKING:
+    from conftest import Demo
+
+NAME = "secure.demo.svc.cluster.local"
+# Asks with Python's ssl module: SSL_write_ex and SSL_read_ex, where curl has SSL_write and SSL_read.
+PYTHON = """
+import socket, ssl, sys
+context = ssl.create_default_context(cafile="/ca.crt")
+context.set_alpn_protocols(["http/1.1"])
+with context.wrap_socket(socket.create_connection((sys.argv[1], 443), 10), server_hostname=sys.argv[1]) as secure:
+    for status in (404, 503):
+        secure.sendall(f"GET /s/{sys.argv[2]}/status/{status} HTTP/1.1\\r\\nHost: {sys.argv[1]}\\r\\n\\r\\n".encode())
+        assert secure.recv(4096).startswith(f"HTTP/1.1 {status}".encode())
+"""
+
+
+def requests(demo: Demo, tag: str, *commands: list[str]) -> tuple[list[Told], Log]:
+    """Flows of what the player does, as both ends saw it; the server's log of it."""
+    player, secure = one(demo, "demo/player-"), one(demo, "demo/secure-")
+    log = Log(secure, "nginx")
+    filters = [flow_pb2.FlowFilter(source_pod=["demo/player-"]), flow_pb2.FlowFilter(destination_pod=["demo/player-"])]
+    with Followed(agents(demo, player, secure), filters) as followed:
+        for command in commands:
+            demo.exec(f"demo/{player['name']}", *command)
+        followed.settle()
+    return followed.told(), log
+
+
+def curl(tag: str, *words: str) -> list[str]:
+    """The command line of a request that is answered 404."""
+    return ["curl", "-sS", "-o", "/dev/null", "--cacert", "/ca.crt", *words, f"https://{NAME}/s/{tag}/status/404?token=secret"]
+
+
+@pytest.mark.parametrize(("words", "protocol"), [(("--http1.1",), "HTTP/1.1"), ((), "HTTP/2"), (("--tls-max", "1.2"), "HTTP/2")])
+def test_https_by_curl_shows_method_path_and_status(demo: Demo, words: tuple[str, ...], protocol: str) -> None:
+    tag = secrets.token_hex(4)
+    told, log = requests(demo, tag, curl(tag, *words))
+    (row,) = [row for row in served(log) if tag in row.uri]
+    answers = [one for one in told if one.path == row.path and one.connection.event == extension_pb2.RESPONSE]
+    assert {one.by_client for one in answers} == {True, False}, "one of the ends was not seen"
+    assert len(answers) == 2
+    for answer in answers:
+        http = answer.flow.l7.http
+        assert (http.method, http.code, http.protocol) == (row.method, row.status, protocol)
+        assert answer.request.origin == extension_pb2.OPENSSL
+        assert answer.flow.l7.latency_ns > 0
+
+
+def test_https_by_python_shows_method_path_and_status(demo: Demo) -> None:
+    tag = secrets.token_hex(4)
+    told, log = requests(demo, tag, ["python3", "-c", PYTHON, NAME, tag])
+    rows = {row.path: row.status for row in served(log) if tag in row.uri}
+    assert len(rows) == 2
+    for by_client in (True, False):
+        answers = [one for one in told if one.connection.event == extension_pb2.RESPONSE and one.by_client == by_client]
+        assert {one.path: one.flow.l7.http.code for one in answers if tag in one.path} == rows
+
+
+@pytest.mark.parametrize(
+    ("words", "version", "alpn"),
+    [(("--http1.1",), "TLSv1.3", ["http/1.1"]), (("--tls-max", "1.2"), "TLSv1.2", ["h2", "http/1.1"])],
+)
+def test_a_hello_names_the_server_and_what_was_agreed(demo: Demo, words: tuple[str, ...], version: str, alpn: list[str]) -> None:
+    tag = secrets.token_hex(4)
+    told, _ = requests(demo, tag, curl(tag, *words))
+    connection = {one.connection.id for one in told if tag in one.path}
+    hellos = [one for one in told if one.request.HasField("tls") and one.connection.id in connection]
+    assert hellos
+    for hello in hellos:
+        tls = hello.request.tls
+        assert (tls.server_name, list(tls.alpn)) == (NAME, alpn)
+        assert tls.version.replace(" ", "v").lower() == version.lower()
+    assert any(hello.request.tls.cipher.startswith("TLS_") for hello in hellos)
+
+
+def test_encrypted_and_plain_traffic_are_told_apart(demo: Demo) -> None:
+    tag = secrets.token_hex(4)
+    demo.exec("player", *curl(tag, "--http1.1"))
+    demo.exec("player", "curl", "-sS", "-o", "/dev/null", f"http://cache/s/{tag}/status/404")
+    encrypted = ("--from", "demo/player", "--to", "demo/secure", "--encrypted", "--last", "5")
+    assert demo.observed(lambda _: True, *encrypted)
+    plain = ("--from", "demo/player", "--to", "demo/cache", "--unencrypted", "--last", "5")
+    assert demo.observed(lambda _: True, *plain)
+    assert not demo.observe("--from", "demo/player", "--to", "demo/cache", "--encrypted", "--last", "5")
+
+
+def test_a_name_in_a_hello_selects_flows(demo: Demo) -> None:
+    tag = secrets.token_hex(4)
+    demo.exec("player", *curl(tag, "--http1.1"))
+    flow = demo.observed(lambda _: True, "--to-fqdn", NAME, "--last", "5")
+    assert NAME in flow["destination_names"]

@@ -1,0 +1,1 @@
+"""Tests of answers share answer_samples.py."""

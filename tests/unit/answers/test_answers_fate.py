@@ -1,0 +1,195 @@
+"""Where a DNS query died: one case per cause, and what cannot be told."""
+
+from __future__ import annotations
+
+import pytest
+from answer_samples import (
+    DNS_POD,
+    UPSTREAM,
+    VIP,
+    A,
+    B,
+    Query,
+    connection,
+    coverage,
+    fed,
+    ordered,
+    rows,
+    server_view,
+    upstream_query,
+)
+
+from flows.flow.answers.dns import DnsAnswer
+from flows.flow.answers.fate import fates
+from flows.flow.answers.view import extension_of, view_of
+from flows.proto import extension_pb2
+from flows.proto.flow_pb2 import Flow
+
+LOST = Query("lost.example.com", took=None, gave_up=5.0)
+FAILED = Query("bad.example.com", rcode=2)
+SLOW = Query("slow.example.com", took=2.0)
+LATE = Query("late.example.com", took=6.0, gave_up=5.0, late=True)
+# So that the pod behind the Service is known.
+KNOWN = [
+    Query("ok.example.com", at=-1.0, number=90, query_id=3),
+    server_view(Query("ok.example.com", at=-1.0, number=90, query_id=3)),
+]
+COMPLETE, PARTIAL = coverage(), coverage(without=["node-2"])
+
+CASES = {
+    "SERVER_SILENT": (
+        [LOST, server_view(LOST)],
+        COMPLETE,
+        "kube-system/dns got it (seen on node-2) and sent no reply; it asked nobody",
+    ),
+    "LOST_TO_SERVER": ([LOST, *KNOWN], COMPLETE, "left node-1, not seen at kube-system/kube-dns, though node-2 lost nothing"),
+    "LOST_TO_CLIENT": ([LOST, server_view(LOST, took=0.001)], COMPLETE, "replied after 1.0 ms; node-1 did not see the reply"),
+    "UPSTREAM_SLOW": (
+        [LOST, server_view(LOST), upstream_query(LOST, gave_up=5.0)],
+        COMPLETE,
+        "it asked 9.9.9.9, which did not answer",
+    ),
+    "UPSTREAM_SLOW ": (
+        [SLOW, server_view(SLOW), upstream_query(SLOW, took=1.9)],
+        COMPLETE,
+        "which took 1.9 s",
+    ),
+    "UPSTREAM_FAILED": (
+        [FAILED, server_view(FAILED), upstream_query(FAILED, rcode=5, took=0.0002)],
+        COMPLETE,
+        "answered SERVFAIL; it asked 9.9.9.9, which answered REFUSED",
+    ),
+    "UPSTREAM_SLOW  ": (
+        [FAILED, server_view(FAILED), upstream_query(FAILED, took=None, gave_up=5.0)],
+        COMPLETE,
+        "answered SERVFAIL; it asked 9.9.9.9, which did not answer",
+    ),
+    "SERVER_REFUSED_IT": (
+        [FAILED, server_view(FAILED)],
+        COMPLETE,
+        "kube-system/dns answered SERVFAIL itself; it asked nobody else",
+    ),
+    "SERVER_SLOW": ([LATE, server_view(LATE)], COMPLETE, "kube-system/dns took 6.0 s; it asked nobody else"),
+    "SERVER_SLOW ": (
+        [LOST, server_view(LOST, took=7.0)],
+        COMPLETE,
+        "replied after 7.0 s, too late; it asked nobody else",
+    ),
+    "unknown: the server's node did not answer": (
+        [LOST, *KNOWN],
+        PARTIAL,
+        "not seen at kube-system/kube-dns, but node-2 did not answer",
+    ),
+    "unknown: nobody knows where the server is": ([LOST], COMPLETE, "on a node that is not known"),
+    "unknown: no coverage": ([LOST, *KNOWN], None, "the server does not tell what was watched"),
+    "unknown: failure of a server that is not watched": (
+        [Query("bad.example.com", server=UPSTREAM, rcode=2)],
+        COMPLETE,
+        "the server is outside of what is watched",
+    ),
+    "unknown: an answer that no server gave": (
+        [FAILED, *KNOWN],
+        COMPLETE,
+        "none of its pods that are watched saw the query",
+    ),
+    "unknown: the way": ([SLOW, server_view(SLOW, took=0.002)], COMPLETE, "the rest of 2.0 s passed on the way"),
+}  # fmt: skip
+
+
+def trouble(answer: DnsAnswer) -> dict[str, object]:
+    return next(row for row in rows(answer) if row["cause"] is not None and row["client"] == "demo/svc-a")
+
+
+@pytest.mark.parametrize(("cause", "case"), CASES.items(), ids=CASES)
+def test_a_cause_and_its_evidence(cause: str, case: tuple[list[Query], object, str]) -> None:
+    queries, told, evidence = case
+    row = trouble(fed(DnsAnswer(), ordered(flow for query in queries for flow in query.flows()), told))
+    assert row["cause"] == cause.partition(":")[0].strip()
+    assert evidence in str(row["evidence"])
+
+
+@pytest.mark.parametrize(("cause", "case"), CASES.items(), ids=CASES)
+def test_the_same_as_a_function_of_observations(cause: str, case: tuple[list[Query], object, str]) -> None:
+    queries, told, evidence = case
+    views = [view for flow in ordered(flow for query in queries for flow in query.flows()) if (view := view_of(flow))]
+    client = queries[0]
+    judgement = fates(views, told)[client.node, client.connection, client.number]  # type: ignore[arg-type]
+    name = extension_pb2.Fate.Name(judgement.fate)
+    assert name == ("FATE_UNKNOWN" if cause.startswith("unknown") else cause.strip())
+    assert evidence in judgement.evidence
+
+
+def test_whose_view_it_is_is_told_by_the_end_that_is_named_by_its_cgroup() -> None:
+    for flow in LOST.flows() + FAILED.flows():
+        extension = extension_of(flow)
+        reply = flow.is_reply.value
+        client, server = (extension.destination, extension.source) if reply else (extension.source, extension.destination)
+        for observed in (True, False):  # whatever it says of the source
+            extension.connection.observed_at_source = observed
+            client.evidence, server.evidence = extension_pb2.CGROUP, extension_pb2.ADDRESS
+            flow.extensions.Pack(extension)
+            assert view_of(flow).at_client is True  # type: ignore[union-attr]
+            client.evidence, server.evidence = extension_pb2.PEER, extension_pb2.CGROUP
+            flow.extensions.Pack(extension)
+            assert view_of(flow).at_client is False  # type: ignore[union-attr]
+
+
+def test_a_dropped_packet_never_left() -> None:
+    drop = Flow(node_name="node-1", verdict="DROPPED", drop_reason_desc="POLICY_DENIED")
+    A.fill(drop, extension_pb2.EndpointDetail(), "source")
+    drop.IP.destination = VIP.address
+    drop.l4.UDP.source_port, drop.l4.UDP.destination_port = LOST.port, 53
+    drop.time.CopyFrom(LOST.flows()[0].time)
+    row = trouble(fed(DnsAnswer(), ordered([*LOST.flows(), drop]), COMPLETE))
+    assert (row["cause"], row["evidence"]) == ("NEVER_LEFT", "node-1 dropped it: POLICY_DENIED")
+
+
+def test_what_the_server_of_the_flow_says_goes_before_what_is_concluded_here() -> None:
+    told = Query("x.example.com", took=None, gave_up=5.0, fate=extension_pb2.NEVER_LEFT)
+    assert trouble(fed(DnsAnswer(), told.flows(), COMPLETE))["cause"] == "NEVER_LEFT"
+
+
+def test_with_filters_causes_come_from_a_second_look() -> None:
+    answer = DnsAnswer(filtered=True)
+    fed_flows = ordered([*FAILED.flows(), *server_view(FAILED).flows()])
+    for flow in fed_flows:
+        answer.add(flow)
+    answer.end()
+    answer.cover(COMPLETE)
+    assert trouble(answer)["evidence"] == "what its server did was not asked for (yet)"
+    wanted = answer.more()
+    assert any("bad" in pattern for each in wanted for pattern in each.dns_query)
+    for flow in upstream_query(FAILED, rcode=5, took=0.0002).flows():
+        answer.context(flow)
+    answer.looked()
+    assert trouble(answer)["cause"] == "UPSTREAM_FAILED"
+    assert answer.more() == ()
+
+
+def test_a_second_look_finds_where_the_pods_of_a_silent_service_run() -> None:
+    answer = DnsAnswer()
+    for flow in LOST.flows():
+        answer.add(flow)
+    answer.end()
+    answer.cover(COMPLETE)
+    assert trouble(answer)["cause"] == "unknown"
+    assert [list(each.source_service) for each in answer.more() if each.source_service] == [["kube-system/kube-dns"]]
+    answer.context(connection(DNS_POD, B, at=-3, node="node-2"))
+    answer.looked()
+    assert trouble(answer)["cause"] == "LOST_TO_SERVER"
+    assert answer.more() == ()
+
+
+def test_a_second_look_may_bring_the_servers_view() -> None:
+    answer = fed(DnsAnswer(filtered=True), LOST.flows(), COMPLETE, look=server_view(LOST, took=0.001).flows())
+    assert trouble(answer)["cause"] == "LOST_TO_CLIENT"
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "cause"), [(None, "SERVER_REFUSED_IT"), ({"demo"}, "unknown"), ({"kube-system"}, "SERVER_REFUSED_IT")]
+)
+def test_nothing_is_concluded_from_flows_that_are_not_shown_to_the_caller(namespaces: set[str] | None, cause: str) -> None:
+    answer = DnsAnswer()
+    answer.see(None if namespaces is None else frozenset(namespaces))
+    fed(answer, ordered([*FAILED.flows(), *server_view(FAILED).flows()]), COMPLETE)
+    assert trouble(answer)["cause"] == cause
