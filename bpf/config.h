@@ -2,7 +2,8 @@
 /* What the loader decides (agent/probe/compile.py): intervals, sizes, the observed subtree, and kernel offsets from BTF (OFFSET_*). */
 #pragma once
 
-#if !defined(RING_PAGES) || !defined(CPUS) || !defined(SHORT_SLOTS) || !defined(LONG_SLOTS) || !defined(REQUESTS) || !defined(DNS_PORT_0) || \
+#if !defined(RING_PAGES) || !defined(CPUS) || !defined(SHORT_SLOTS) || !defined(LONG_SLOTS) || !defined(REQUESTS) || !defined(DNS_PORT_0) || !defined(DNS_PORT_1) || \
+	!defined(DNS_PORT_2) || !defined(DNS_PORT_3) || \
 	 !defined(CONNECTION_ENTRIES) || !defined(LISTENER_ENTRIES) || \
 	!defined(EXCHANGE_ENTRIES) || !defined(SUBTREE_LEVEL) || !defined(SUBTREE_ID) || \
 	!defined(ACTIVE_INTERVAL_NS) || !defined(UNANSWERED_AFTER_NS) || !defined(IDLE_AFTER_NS)

@@ -3,6 +3,7 @@
 #include "quiet.h"
 #include "exchange.h"
 #include "http2.h"
+#include "drops.h"
 
 #define PASS 1
 #define ROOT_CGROUP 1 /* inode of the root of a kernfs */
@@ -184,6 +185,16 @@ int inet_sk_error_report(u64 *ctx)
 
 	if (FIELD(u16, sk, OFFSET_sock_protocol) == IPPROTO_TCP)
 		on_error(sk);
+	return 0;
+}
+
+/* tp_btf/kfree_skb(struct sk_buff *skb, void *location, enum skb_drop_reason reason) */
+int kfree_skb(u64 *ctx)
+{
+	u32 reason = ctx[2];
+
+	if (REQUESTS && reason > 1) /* not dropped yet; consumed */
+		on_drop((void *)ctx[0], reason);
 	return 0;
 }
 

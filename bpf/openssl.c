@@ -127,7 +127,7 @@ static __always_inline int leave_with_success(u64 *ctx, bool sent)
 	struct call *call = leave(ctx, own);
 	u64 bytes;
 
-	if (!own || !call || (int)ctx[RETURNED] != 1)
+	if (!own || !call || (int)ctx[RETURNED] <= 0)
 		return 0;
 	bytes = READ_USER(u64, call->length);
 	return bytes && bytes <= 0x7fffffff ? transferred(ctx, own, call, sent, bytes) : 0;

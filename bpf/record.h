@@ -18,6 +18,7 @@ enum event { /* numbers of flows.v1.Event (proto/extension.proto) */
 	RESPONSE,
 	NO_RESPONSE,
 	HELLO,
+	DROPPED, /* a DNS packet */
 };
 
 enum { /* IANA protocol numbers */

@@ -159,6 +159,7 @@ class Http1:
         """Say that requests cannot be told apart. That they were not answered will not be said of them."""
         if len(requests):
             self._connections.pipeline(requests)
+            requests = join(requests, self._waiting.take(self._waiting.of_connections(requests)))
             self._store.answer(requests["number"], {"flags": requests["flags"] | PIPELINED})
             self._counts["http: pipelined request"] += len(requests)
 

@@ -112,6 +112,11 @@ class Waiting:
         left[met[~known]] = True
         return Met(pick(requests, known), pick(answers, met[known]), repeated, left, pick(requests, ~known))
 
+    def of_connections(self, rows: NDArray[np.void]) -> NDArray[np.bool_]:
+        """Which wait on a connection of these rows; bool (n,)."""
+        ours, theirs = (key(some["conn_id"], some["link"], np.zeros(len(some), np.uint32)) for some in (self.requests, rows))
+        return np.isin(ours, theirs)
+
     def take(self, which: NDArray[np.bool_]) -> NDArray[np.void]:
         """Remove and return some; bool (n,)."""
         taken = pick(self.requests, which)

@@ -83,6 +83,7 @@ def read(text: Text, rules: Redaction) -> Heads:
     flags = hosts.flags
     flags |= np.where(paths.cut, np.uint16(Flag.CUT), np.uint16(0))
     flags |= np.where(paths.changed, np.uint16(Flag.REDACTED), np.uint16(0))
+    flags[_followed(text, line.row)] |= np.uint16(Flag.PIPELINED)
     return Heads(line.row, line.method, line.version, flags, paths.text, hosts.host)
 
 
@@ -179,6 +180,18 @@ def _hosts(text: Text, rows: NDArray[np.int64], rules: Redaction) -> _Hosts:
             ends = text.line_end(line[at : at + 1])[0]
             hosts.set(at, text.piece(begin, int(ends[0])).strip(b" \t"), rules)
     return hosts
+
+
+def _followed(text: Text, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Which of the given payloads go on with another request: bytes follow a head that announces no body (RFC 9112, section 6.3)."""
+    body = text.body[rows]
+    more = ((body >= 0) & (body < text.end[rows])).nonzero()[0]
+    if more.size:
+        first = text.flat[body[more]]
+        more = more[(first >= ord("A")) & (first <= ord("Z"))]
+    for name in (b"content-length", b"transfer-encoding") if more.size else ():
+        more = more[text.header(name)[rows[more]] < 0]
+    return more
 
 
 def _forms(text: Text, line: _Line, target: NDArray[np.uint8], hosts: _Hosts, rules: Redaction) -> Callable[[int], bytes]:

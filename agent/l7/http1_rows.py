@@ -11,14 +11,19 @@ if TYPE_CHECKING:
 
 
 def pick(rows: NDArray[np.void], which: NDArray[np.int64] | NDArray[np.bool_] | slice) -> NDArray[np.void]:
-    """Copies of some rows (n,), by number, mask or slice."""
+    """Some rows (n,), by number, mask or slice: copies, or the rows themselves where a mask takes all."""
+    if isinstance(which, np.ndarray) and which.dtype == np.bool_ and which.all():
+        return rows
     chosen: NDArray[np.void] = _plain(rows)[which].view(rows.dtype)
     return chosen
 
 
 def join(*parts: NDArray[np.void]) -> NDArray[np.void]:
-    """Rows of one dtype after each other."""
-    joined: NDArray[np.void] = np.concatenate([_plain(part) for part in parts]).view(parts[0].dtype)
+    """Rows of one dtype after each other; the rows themselves where no other part has any."""
+    filled = [part for part in parts if len(part)]
+    if len(filled) < 2:
+        return filled[0] if filled else parts[0]
+    joined: NDArray[np.void] = np.concatenate([_plain(part) for part in filled]).view(parts[0].dtype)
     return joined
 
 

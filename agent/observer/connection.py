@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows.agent.observer.fields import Fields, chosen, join, nanoseconds, nested, number, texts
-from flows.agent.probe.record import Initiator
+from flows.agent.probe.drop_reasons import reason_names
+from flows.agent.probe.record import Event, Initiator
 from flows.agent.store.public_names import source_of
 from flows.agent.store.table import TCP
 from flows.flow.ends import field
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 # TCP flag bits by field of flow.TCPFlags
 TCP_FLAGS = {"FIN": 1, "SYN": 2, "RST": 4, "PSH": 8, "ACK": 16, "URG": 32, "ECE": 64, "CWR": 128}
 CONNECTION = {each.name: each.number for each in extension_pb2.Connection.DESCRIPTOR.fields}
-# By number; 0, and what the kernel has no name for, is no error.
-ERRORS = texts([errno.errorcode.get(value, str(value) if value else "").encode() for value in range(256)])
+REASONS = [reason_names().get(value, str(value)).encode() for value in range(256)]
+# By number: errno of TCP sockets, then, for dropped packets, the kernel's reasons. 0, and what the kernel has no name for, is no error.
+ERRORS = texts([errno.errorcode.get(value, str(value) if value else "").encode() for value in range(256)] + REASONS)
 
 
 def _flags(bits: int) -> bytes:
@@ -86,7 +88,8 @@ def _counters(columns: Mapping[str, NDArray[Any]], received: NDArray[np.bool_], 
 def _measured(columns: Mapping[str, NDArray[Any]], tcp: NDArray[np.bool_]) -> tuple[Fields, ...]:
     """What only TCP has."""
     handshake, rtt = columns["handshake_us"].astype(np.int64), columns["rtt_us"].astype(np.int64)
-    errors = np.where(tcp, columns["error"], 0)
+    dropped = columns["event"] == Event.DROPPED
+    errors = np.where(tcp | dropped, columns["error"].astype(np.int64) + np.where(dropped, 256, 0), 0)
     return (
         nanoseconds(CONNECTION["handshake"], handshake * 1000, tcp & (handshake != 0)),
         nanoseconds(CONNECTION["rtt"], rtt * 1000, tcp & (rtt != 0)),

@@ -12,7 +12,7 @@ from flows.agent.observer.connection import FLAGS, NO_FLAGS, connections
 from flows.agent.observer.fields import Fields, chosen, fixed, join, nanoseconds, nested, number, texts
 from flows.agent.observer.request_flows import requested
 from flows.agent.observer.summary import ICMP, ICMPV6, summaries
-from flows.agent.probe.record import TABLE_ID, Event, Initiator
+from flows.agent.probe.record import TABLE_ID, Event, Initiator, of_requests
 from flows.agent.store.public_names import number_of
 from flows.agent.store.table import (
     DIRECTIONS,
@@ -111,7 +111,7 @@ class Decoder:
     ) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
         """Flows and their Connections (n,), bytes each: those of connections and those of requests have different fields."""
         flows, told = np.empty(len(numbers), object), np.full(len(numbers), b"", object)
-        asked = columns["event"] >= Event.REQUEST
+        asked = of_requests(columns["event"])
         for rows, make in ((np.flatnonzero(~asked), self._of_connections), (np.flatnonzero(asked), self._of_requests)):
             if len(rows):
                 chosen_columns = {name: column[rows] for name, column in columns.items()}
@@ -197,7 +197,7 @@ def _layers(columns: Columns, inbound: NDArray[np.bool_], encrypted: NDArray[np.
     addresses = nested(1, _addresses(source)), nested(2, _addresses(destination))
     protocol = columns["protocol"]
     echo = (protocol == ICMP) | (protocol == ICMPV6)
-    with_flags = (protocol == TCP) & (columns["event"] < Event.REQUEST)
+    with_flags = (protocol == TCP) & ~of_requests(columns["event"])
     flags = np.where(with_flags, columns["flags_sent"] | columns["flags_received"], NO_FLAGS)
     body = (
         number(1, np.where(echo, columns["icmp_type"], source_port)),

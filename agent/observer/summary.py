@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows.agent.observer.fields import Fields, chosen, texts
+from flows.agent.probe.drop_reasons import reason_names
 from flows.agent.probe.record import Event
 from flows.agent.store.table import SCTP, TCP, UDP
 
@@ -108,4 +109,7 @@ def _summary(kind: tuple[int, ...], start: int, time: int, retransmits: int) -> 
         return (tcp(flags) + outcome(event, seconds, retransmits, errno.errorcode.get(error, ""))).encode()
     if protocol in (ICMP, ICMPV6):
         return icmp(4 if protocol == ICMP else 6, icmp_type, icmp_code).encode()
-    return {UDP: b"UDP", SCTP: b"SCTP"}.get(protocol, b"")
+    name = {UDP: "UDP", SCTP: "SCTP"}.get(protocol, "")
+    if event == Event.DROPPED:
+        name += f"; dropped by the kernel: {reason_names().get(error, error)}"
+    return name.encode()

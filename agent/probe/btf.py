@@ -104,7 +104,7 @@ class Btf:
             position += FIXED_TAIL.get(kind, 0) + ELEMENT_TAIL.get(kind, 0) * count
         self._ids: dict[tuple[bytes, int], int] = {}
         for number, entry in enumerate(self._types):
-            if entry.kind in (Kind.STRUCT, Kind.TYPEDEF, Kind.FUNC):
+            if entry.kind in (Kind.STRUCT, Kind.TYPEDEF, Kind.FUNC, Kind.ENUM):
                 self._ids.setdefault((self._name(entry.name), entry.kind), number)
 
     def _name(self, offset: int) -> bytes:
@@ -116,6 +116,12 @@ class Btf:
             return self._ids[name.encode(), kind]
         except KeyError:
             raise BtfError(f"looking up {kind.name.lower()} {name} in BTF: this kernel does not have it") from None
+
+    def enumerators(self, name: str) -> dict[str, int]:
+        """Names and values of an enum. Raises BtfError if the kernel has none."""
+        entry = self._types[self.type_id(name, Kind.ENUM)]
+        pairs = (struct.unpack_from("<Ii", self._blob, entry.tail + 8 * index) for index in range(entry.count))
+        return {self._name(name_).decode(errors="replace"): value for name_, value in pairs}
 
     def _members(self, number: int) -> Iterator[tuple[bytes, int, int]]:
         entry = self._types[number]

@@ -18,6 +18,7 @@ from importlib import resources
 from pathlib import Path
 
 from flows.agent.probe.bpf import AttachType, ProgramType, VerifierError, load_program
+from flows.agent.probe.drop_reasons import drop_reasons
 from flows.agent.probe.btf import Btf, BtfError, Kind
 from flows.agent.probe.openssl_source import OPENSSL
 from flows.agent.probe.openssl_source import SOURCE as OPENSSL_SOURCE
@@ -42,6 +43,7 @@ PROGRAMS: dict[str, tuple[ProgramType, AttachType, Kind | None, str]] = {
         Kind.TYPEDEF,
         "btf_trace_inet_sk_error_report",
     ),
+    "kfree_skb": (ProgramType.TRACING, AttachType.TRACE_RAW_TP, Kind.TYPEDEF, "btf_trace_kfree_skb"),
     "sweep_connections": (ProgramType.RAW_TRACEPOINT, AttachType.NONE, None, ""),
     "sweep_exchanges": (ProgramType.RAW_TRACEPOINT, AttachType.NONE, None, ""),
     "adopt_sockets": (ProgramType.TRACING, AttachType.TRACE_ITER, Kind.FUNC, "bpf_iter_task_file"),
@@ -62,6 +64,10 @@ OFFSETS = {
     "sock_protocol": ("sock", "sk_protocol"),
     "sock_err": ("sock", "sk_err"),
     "sock_error_queue": ("sock", "sk_error_queue"),
+    "skb_head": ("sk_buff", "head"),
+    "skb_network_header": ("sk_buff", "network_header"),
+    "skb_protocol": ("sk_buff", "protocol"),
+    "skb_sk": ("sk_buff", "sk"),
     "sk_buff_head_prev": ("sk_buff_head", "prev"),
     "sk_buff_cb": ("sk_buff", "cb"),
     "sock_exterr_errno": ("sock_exterr_skb", "ee.ee_errno"),
@@ -113,6 +119,7 @@ def offset_flags(btf: Btf, offsets: dict[str, tuple[str, str]]) -> list[str]:
         flags.append(f"-DOFFSET_cgroup_ancestors={btf.offset('cgroup', 'ancestors')}")
     except BtfError:  # before Linux 6.1 the ancestors' ids stood there
         flags.append(f"-DOFFSET_cgroup_ancestor_ids={btf.offset('cgroup', 'ancestor_ids')}")
+    flags.append(f"-DNETFILTER_DROP={drop_reasons(btf).get('NETFILTER_DROP', 0)}")
     return flags
 
 

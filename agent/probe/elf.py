@@ -151,6 +151,14 @@ class Elf:
                 return address - start + int(segment["offset"])
         return None
 
+    def code(self, offset: int, length: int) -> bytes:
+        """Bytes of the file from an offset on, of its executable segments only; fewer, or none, where they end. Raises OSError."""
+        for segment in self._segments:
+            start, end = int(segment["offset"]), int(segment["offset"]) + int(segment["file_bytes"])
+            if segment["type"] == LOAD and segment["flags"] & EXECUTABLE and start <= offset < min(end, 1 << 62):
+                return os.pread(self._descriptor, min(length, end - offset), offset)
+        return b""
+
     def contains(self, section: Section, text: bytes) -> bool:
         """Whether a text is in a section, of which no more than MAX_SEARCHED bytes are read. Raises OSError."""
         end = section.offset + min(section.bytes, MAX_SEARCHED)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from flows.agent.probe.openssl_attach import Uprobes
 
-PROBED = b"SSL_read"  # where it is looked whether a probe is there already
 ORIGINAL_BYTES = 4  # of any instruction that a breakpoint takes the place of
 MAX_EXAMINED = 4_096  # files of which is remembered what they are
 
@@ -86,7 +85,7 @@ class Files:
         except OSError as error:
             self._examined[key] = Unseen(f"attaching probes failed ({error.strerror}): not seen in plaintext")
             return self._examined[key]
-        offset = found.functions[PROBED]
+        offset = next(iter(found.functions.values()))  # any: where it is looked whether a probe is there already
         self._attached[key] = Attached(key[1:], links, offset, os.pread(descriptor, ORIGINAL_BYTES, offset), {holder})
         return found
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from flows.agent.probe.elf import Elf
+from flows.agent.probe.openssl_inner import inner_function, past_landing_pad
 
 READ_WRITE = (b"SSL_read", b"SSL_write")
 
@@ -18,7 +19,15 @@ PROBES: dict[bytes, tuple[str | None, str | None]] = {
     b"SSL_do_handshake": ("enter_call", "leave_handshake"),
     b"SSL_free": ("forget_session", None),
     b"SSL_clear": ("forget_session", None),
+    b"ssl_read_internal": ("enter_extended", "leave_read_extended"),
+    b"ssl_write_internal": ("enter_extended", "leave_write_extended"),
 }
+# What both of two functions call with the arguments of the second: one probe in place of two, and a cheaper one (openssl_inner.py).
+INNER = {
+    b"ssl_read_internal": (b"SSL_read", b"SSL_read_ex"),
+    b"ssl_write_internal": (b"SSL_write", b"SSL_write_ex"),
+}
+FLAGGED_WRITE = b"SSL_write_ex2"  # since 3.3, whose ssl_write_internal() has one argument more
 
 
 class Layout(Enum):
@@ -87,11 +96,21 @@ def other_library(name: str) -> Unseen | None:
 def examine(descriptor: int) -> Library | Unseen | None:
     """What an open library or executable is; None: it has nothing to do with TLS that can be told. Raises ElfError, OSError."""
     elf = Elf(descriptor)
-    found = elf.functions((*PROBES, *SERIES), READ_WRITE)
+    found = elf.functions((*PROBES, *SERIES, FLAGGED_WRITE), READ_WRITE)
     if all(name in found for name in READ_WRITE):
         layout = next((layout for name, layout in SERIES.items() if name in found), Layout.UNKNOWN)
-        return Library({name: offset for name, offset in found.items() if name in PROBES}, layout)
+        return Library(_probed(elf, found, layout), layout)
     return GO if _is_go_with_tls(elf) else None
+
+
+def _probed(elf: Elf, found: dict[bytes, int], layout: Layout) -> dict[bytes, int]:
+    probed = {name: offset for name, offset in found.items() if name in PROBES and name not in INNER}
+    for inner, outer in INNER.items() if layout is not Layout.UNKNOWN else ():
+        if all(name in found for name in outer) and not (inner == b"ssl_write_internal" and FLAGGED_WRITE in found):
+            offset = inner_function(elf, *(found[name] for name in outer))
+            if offset is not None:
+                probed = {inner: offset, **{name: at for name, at in probed.items() if name not in outer}}
+    return {name: past_landing_pad(elf, offset) for name, offset in probed.items()}
 
 
 def _is_go_with_tls(elf: Elf) -> bool:

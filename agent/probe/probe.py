@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 COMPILE_SECONDS = 60  # 1 s on an idle machine; a node under pressure may take much longer
 MAX_DESCRIPTORS = 32
-LINKS = ("ingress_link", "egress_link", "inet_sock_set_state_link", "inet_sk_error_report_link")
+TRACEPOINTS = ("inet_sock_set_state", "inet_sk_error_report", "kfree_skb")
+LINKS = ("ingress_link", "egress_link", *(f"{name}_link" for name in TRACEPOINTS))
 
 
 class ProbeError(Exception):
@@ -119,7 +120,7 @@ def _attach(own: dict[str, int], subtree: Subtree, opened: dict[str, int]) -> No
         keep("egress", bpf.link_cgroup(own["egress"], cgroup, bpf.AttachType.CGROUP_INET_EGRESS))
     finally:
         os.close(cgroup)
-    for name in ("inet_sock_set_state", "inet_sk_error_report"):
+    for name in TRACEPOINTS:
         keep(name, bpf.open_tracepoint(own[name]))
     adopt = bpf.link_iterator(own["adopt_sockets"])
     try:  # after the tracepoint, so that no connection falls between; what the tracepoint knows is left alone

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # Field by field as in `struct record` (bpf/record.h): little-endian, no padding but what is named.
 RECORD = np.dtype(
@@ -56,6 +60,13 @@ class Event(IntEnum):
     RESPONSE = 12
     NO_RESPONSE = 13
     HELLO = 14
+    DROPPED = 15
+
+
+def of_requests(events: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which events (n,) are of requests: those from REQUEST to HELLO."""
+    mask: NDArray[np.bool_] = (events >= Event.REQUEST) & (events <= Event.HELLO)
+    return mask
 
 
 class Initiator(IntEnum):

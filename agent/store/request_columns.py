@@ -39,7 +39,7 @@ class Flag(IntFlag):
     ANSWER_CUT = 4  # the answer's message is longer than what is kept
     TRUNCATED = 8  # DNS: the server's TC bit
     LATE = 16  # the answer came after the request had been given up
-    PIPELINED = 32  # HTTP/1: more requests came before the answer, so they cannot be told apart
+    PIPELINED = 32  # HTTP/1: more requests came before the answer; DNS: repeated before it: which one was answered is not known
     REDACTED = 64  # something was taken out (query string, user info, ...)
     MIDDLE = 128  # HTTP/2: joined in the middle, so headers may be missing
     HOST_UNKNOWN = 256  # no Host was seen in what was captured

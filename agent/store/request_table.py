@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import numpy as np
 
-from flows.agent.probe.record import Event
+from flows.agent.probe.record import Event, of_requests
 from flows.agent.store.public_names import number_of, public_name
 from flows.agent.store.request_columns import METHODS, Kind
 from flows.flow.columns import L7_DNS, L7_HTTP, Categories, Http
@@ -51,7 +51,7 @@ class RequestTable:
         self._rows = np.zeros(0, np.int64)  # flows whose requests are still kept
         self._columns: dict[str, NDArray[Any]] = {}
         if store is not None and store.written:
-            rows = np.flatnonzero(events >= Event.REQUEST)
+            rows = np.flatnonzero(of_requests(events))
             with store.lock:
                 numbers = store.numbers_of(details[rows])
                 here = store.stored(numbers)
@@ -78,7 +78,7 @@ class RequestTable:
 
     def encrypted(self, protocol: NDArray[Any], spoken: NDArray[Any]) -> NDArray[np.uint8]:
         """1 where TLS is spoken (n,)."""
-        mask = (self._events < Event.REQUEST) & (protocol == TCP) & (spoken == extension_pb2.SPOKEN_TLS)
+        mask = ~of_requests(self._events) & (protocol == TCP) & (spoken == extension_pb2.SPOKEN_TLS)
         if len(self._rows):
             mask[self._rows] = (self._columns["kind"] == Kind.TLS) | (self._columns["origin"] != 0)
         return mask.astype(np.uint8)
@@ -116,7 +116,7 @@ class RequestTable:
         """Names of who was asked: of answers, whose source that is, or of all others."""
         chosen = (self._events == Event.RESPONSE) == answers
         codes = np.where(chosen, self._codes, 0)
-        plain = chosen & (self._events < Event.REQUEST)
+        plain = chosen & ~of_requests(self._events)
         most = len(self._rows) + 1
         codes[plain] = np.where(self._details[plain] != 0, number_of(self._details[plain]).astype(np.int64) + most, 0)
         return Categories(codes, Lazy(int(codes.max(initial=0)) + 1, lambda code: self._name(code, most)))

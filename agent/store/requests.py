@@ -42,9 +42,13 @@ class RequestStore:
         count = len(next(iter(rows.values())))
         numbers = np.arange(self.written, self.written + count)
         with self.lock:
-            at = numbers % self.capacity
+            at = self.written % self.capacity
+            head = min(count, self.capacity - at)
             for name, column in self._columns.items():
-                column[at] = rows.get(name, 0)
+                values = rows.get(name)
+                column[at : at + head] = 0 if values is None else values[:head]
+                if head < count:
+                    column[: count - head] = 0 if values is None else values[head:]
             self.written += count
         return numbers
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flows.agent.enrich.hashindex import HashIndex
-from flows.agent.probe.record import Event
+from flows.agent.probe.record import of_requests
 from flows.agent.store.columns import COLUMNS, COPIED
 from flows.agent.store.process_names import ProcessNames
 
@@ -193,7 +193,7 @@ class FlowStore:
         index.insert(told.connections[:, None], np.arange(1, len(told.connections) + 1, dtype=np.uint32))
         with self.lock:
             rows = np.arange(max(self.oldest, self.written - look_back), self.written) % self.capacity
-            rows = rows[self._columns["event"][rows] < Event.REQUEST]
+            rows = rows[~of_requests(self._columns["event"][rows])]
             found = index.lookup(self._columns["conn_id"][rows])
             rows, found = rows[found > 0], found[found > 0] - 1
             for name, values in (("icmp_code", told.spoken), ("detail", told.names)):
@@ -204,7 +204,7 @@ class FlowStore:
         """Details of stored flows that are no requests', sorted."""
         with self.lock:
             count = min(self.written, self.capacity)
-            return np.unique(self._columns["detail"][:count][self._columns["event"][:count] < Event.REQUEST])
+            return np.unique(self._columns["detail"][:count][~of_requests(self._columns["event"][:count])])
 
     def _weakly_named(self, side: str, weak: NDArray[np.uint32]) -> NDArray[np.int64]:
         count = min(self.written, self.capacity)

@@ -30,6 +30,7 @@ TO_ENDPOINT, FROM_ENDPOINT = 0, 5  # Hubble's trace observation points, as event
 # What became of the packets: a refusal or a reset is an answer that was delivered; silence and ICMP errors are not.
 VERDICTS = np.full(len(Event) + 1, flow_pb2.FORWARDED, np.uint8)
 VERDICTS[[Event.UNREACHABLE, Event.UNANSWERED, Event.TIMED_OUT, Event.NO_RESPONSE]] = flow_pb2.ERROR
+VERDICTS[Event.DROPPED] = flow_pb2.DROPPED
 
 EVENT_TYPE_L7 = 129  # Hubble's MessageTypeAccessLog
 L7_EVENTS = (Event.REQUEST, Event.RESPONSE, Event.NO_RESPONSE)  # a ClientHello is no request that Hubble knows

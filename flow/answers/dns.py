@@ -83,7 +83,9 @@ class DnsAnswer:
         elif flow.verdict in {flow_pb2.DROPPED, flow_pb2.ERROR} or extension.connection.error:
             client, connection = party(flow, extension.source, "source"), extension.connection
             why = flow_pb2.DropReason.Name(flow.drop_reason_desc) if flow.drop_reason_desc in flow_pb2.DropReason.values() else ""
-            told = connection.error if connection.error in _LOCAL_ERRORS else why if flow.verdict == flow_pb2.DROPPED else ""
+            dropped = flow.verdict == flow_pb2.DROPPED
+            told = connection.error if dropped or connection.error in _LOCAL_ERRORS else ""
+            told = told or (why if dropped else "")
             if told:
                 self._drops.add(client.address, client.port, nanoseconds(flow.time), told)
 

@@ -343,7 +343,7 @@ def test_no_probe_is_left_when_the_process_ends(both_hosts: Hosts, end: signal.S
     mapping = next(mapping for mapping in tls_mappings(Path("/proc/self/maps").read_bytes()) if mapping.path == bytes(own))
     with own.open("rb") as file:
         library = examine(file.fileno())
-        offset = library.functions[b"SSL_read"]  # type: ignore[union-attr]
+        offset = next(iter(library.functions.values()))  # type: ignore[union-attr]
         file.seek(offset)
         original = file.read(4)
 

@@ -61,6 +61,7 @@ def batch(seconds: Sequence[int], node: str = "n", *, source: str = "", destinat
         tuple=zero,
         at_source=np.ones(n, np.uint8),
         node=np.zeros(n, np.uint32),
+        reply=np.zeros(n, np.uint8),
     )
     return BatchWriter(ends, [node]).write(columns)
 

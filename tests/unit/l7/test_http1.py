@@ -223,6 +223,22 @@ def test_pipelined_requests_are_never_paired(batches: int) -> None:
     assert Event.NO_RESPONSE not in {event for _, event, _ in station.events}
 
 
+@pytest.mark.parametrize(
+    ("text", "pipelined"),
+    [
+        (GET + GET, True),
+        (b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nGET", False),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nA\r\nGET", False),
+        (b"GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n\0\0", False),
+    ],
+)
+def test_requests_in_one_packet_are_pipelined(text: bytes, pipelined: bool) -> None:
+    stream = Stream()
+    station = Station().take(stream.ask(text), stream.answer()).settle()
+    assert bool(station.row()["flags"] & Flag.PIPELINED) is pipelined
+    assert [row["state"] for row in station.rows()] == ([State.ASKED, State.ALONE] if pipelined else [State.ANSWERED])
+
+
 def test_a_pair_is_undone_when_an_earlier_request_expected_the_same_answer() -> None:
     stream, station = Stream(), Station()
     first, second, answer = stream.ask(long=True), stream.ask(), stream.answer()

@@ -93,7 +93,7 @@ def test_no_field_needs_padding() -> None:
 def names_of(enum: str) -> list[str]:
     body = re.search(rf"enum {enum} \{{(.*?)\n?\}};", HEADER, re.DOTALL)
     assert body
-    return re.findall(r"\b([A-Z][A-Z_]+)\b(?=\s*(?:=\s*\d+)?\s*[,}]|\s*$)", re.sub(r"/\*.*?\*/", "", body[1]))
+    return re.findall(r"\b([A-Z][A-Z0-9_]+)\b(?=\s*(?:=\s*\d+)?\s*[,}]|\s*$)", re.sub(r"/\*.*?\*/", "", body[1]))
 
 
 @pytest.mark.parametrize(
