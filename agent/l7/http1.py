@@ -10,7 +10,7 @@ import numpy as np
 from flows.agent.l7 import http1_answers, http1_requests
 from flows.agent.l7.copied import copied
 from flows.agent.l7.events import Events, nothing, together
-from flows.agent.l7.http1_answers import ANSWER, MOST_INTERIM, SWITCHING, is_interim
+from flows.agent.l7.http1_answers import ANSWER, MOST_INTERIM, SWITCHING, is_interim, place, sizes_of
 from flows.agent.l7.http1_connections import Connections, after, key, link
 from flows.agent.l7.http1_headers import appended, kept
 from flows.agent.l7.http1_held import Held
@@ -19,7 +19,7 @@ from flows.agent.l7.http1_rows import join, pick
 from flows.agent.l7.http1_text import Text
 from flows.agent.probe.payload import PayloadKind
 from flows.agent.probe.record import Event
-from flows.agent.store.request_columns import METHODS, Flag, Kind, State
+from flows.agent.store.request_columns import Flag, Kind, State
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 TIMEOUT_NS: Final = 60 * 10**9  # nginx's, and most proxies', time to wait for an answer
 LATE_FACTOR: Final = 10  # an answer that is later than so many timeouts is not waited for
 PART_BYTES: Final = 2 << 20  # text looked at in one go: what is computed from it fits into the caches, whatever it is
-HEAD, CONNECT = METHODS.index("HEAD"), METHODS.index("CONNECT")
 PIPELINED: Final = np.uint16(Flag.PIPELINED)
 
 
@@ -193,7 +192,7 @@ class Http1:
                 answers["headers"] = kept(text, answers["row"], self._rules)
             inner = answers["row"].copy()
             answers["row"] = rows[inner]
-            _place(answers, payloads, offset[inner])
+            place(answers, payloads, offset[inner])
             found.append(answers)
             follows = is_interim(answers) & (body >= 0)
             if not follows.any():
@@ -223,7 +222,7 @@ class Http1:
         flags = requests["flags"] | answers["flags"]
         flags |= np.where(requests["given_up"], np.uint16(Flag.LATE), np.uint16(0))
         flags |= np.where(answers["status"] == SWITCHING, np.uint16(Flag.UPGRADED), np.uint16(0))
-        sizes = _sizes(requests["method"], answers)
+        sizes = sizes_of(requests["method"], answers)
         if (sizes < 0).any():
             acknowledged, seen = self._recent.following(answers)
             sizes = np.where(seen & (sizes < 0), acknowledged - answers["sequence"], sizes)
@@ -271,7 +270,7 @@ class Http1:
                 "kind": np.full(len(some), Kind.HTTP1, np.uint8),
                 "state": np.full(len(some), State.ALONE, np.uint8),
                 "flags": flags[part], "version": some["version"], "status": some["status"], "headers": some["headers"],
-                "response_bytes": _sizes(np.zeros(len(some), np.uint8), some),
+                "response_bytes": sizes_of(np.zeros(len(some), np.uint8), some),
             }  # fmt: skip
             events.append(_events(self._store.add(rows), Event.RESPONSE, some["time_ns"]))
         return together(*events)
@@ -296,25 +295,6 @@ def _requests(payloads: NDArray[np.void], heads: http1_requests.Heads) -> NDArra
     requests["own"] = key(requests["conn_id"], requests["link"], requests["sequence"])
     requests["expects"] = key(requests["conn_id"], requests["link"], requests["acknowledged"])
     return requests
-
-
-def _place(answers: NDArray[np.void], payloads: NDArray[np.void], offset: NDArray[np.int64]) -> None:
-    """Say where answers are in their streams; offset: from the payload's first byte (k,)."""
-    row = answers["row"]
-    for name in ("conn_id", "time_ns", "acknowledged"):
-        answers[name] = payloads[name][row]
-    answers["link"] = link(payloads["sent"][row] == 0, payloads["origin"][row])
-    answers["sequence"] = payloads["sequence"][row] + offset.astype(np.uint32)
-    answers["length"] = np.maximum(payloads["length"][row].astype(np.int64) - offset, 0)
-
-
-def _sizes(method: NDArray[np.uint8], answers: NDArray[np.void]) -> NDArray[np.int64]:
-    """Bytes of answers as their heads tell; -1: they do not. RFC 9112, section 6.3."""
-    status = answers["status"]
-    empty = (method == HEAD) | (status == 204) | (status == 304) | (status == SWITCHING)
-    empty |= (method == CONNECT) & (status // 100 == 2)
-    body = np.where(empty, 0, answers["body"])
-    return np.where((answers["head"] >= 0) & (body >= 0), answers["head"] + body, -1)
 
 
 def _events(numbers: NDArray[np.int64], event: Event, time_ns: NDArray[np.uint64] | np.uint64) -> Events:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from flows.agent.l7.http1_connections import link
 from flows.agent.l7.http1_text import CR, LF, SPACE, Text, word
-from flows.agent.store.request_columns import HEADER_BYTES, Flag
+from flows.agent.store.request_columns import HEADER_BYTES, METHODS, Flag
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +24,7 @@ ANSWER: Final = np.dtype(
 )  # fmt: skip
 MOST_INTERIM: Final = 8  # answers before the final one in one payload; 100, 102 and 103 in turn need three
 SWITCHING: Final = 101
+HEAD, CONNECT = METHODS.index("HEAD"), METHODS.index("CONNECT")
 _VERSION: Final = word(b"HTTP/1.")
 _LENGTH_DIGITS: Final = 15
 
@@ -82,3 +84,22 @@ def is_interim(answers: NDArray[np.void]) -> NDArray[np.bool_]:
     """Which do not complete a request: 100 to 199, but for 101 Switching Protocols (RFC 9110, section 15.2)."""
     mask: NDArray[np.bool_] = (answers["status"] >= 100) & (answers["status"] < 200) & (answers["status"] != SWITCHING)
     return mask
+
+
+def place(answers: NDArray[np.void], payloads: NDArray[np.void], offset: NDArray[np.int64]) -> None:
+    """Say where answers are in their streams; offset: from the payload's first byte (k,)."""
+    row = answers["row"]
+    for name in ("conn_id", "time_ns", "acknowledged"):
+        answers[name] = payloads[name][row]
+    answers["link"] = link(payloads["sent"][row] == 0, payloads["origin"][row])
+    answers["sequence"] = payloads["sequence"][row] + offset.astype(np.uint32)
+    answers["length"] = np.maximum(payloads["length"][row].astype(np.int64) - offset, 0)
+
+
+def sizes_of(method: NDArray[np.uint8], answers: NDArray[np.void]) -> NDArray[np.int64]:
+    """Bytes of answers as their heads tell; -1: they do not. RFC 9112, section 6.3."""
+    status = answers["status"]
+    empty = (method == HEAD) | (status == 204) | (status == 304) | (status == SWITCHING)
+    empty |= (method == CONNECT) & (status // 100 == 2)
+    body = np.where(empty, 0, answers["body"])
+    return np.where((answers["head"] >= 0) & (body >= 0), answers["head"] + body, -1)

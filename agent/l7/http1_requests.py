@@ -183,9 +183,9 @@ def _hosts(text: Text, rows: NDArray[np.int64], rules: Redaction) -> _Hosts:
 
 
 def _followed(text: Text, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Which of the given payloads go on with another request: bytes follow a head that announces no body (RFC 9112, section 6.3)."""
+    """Which of these payloads go on with another request: bytes follow a head that announces no body (RFC 9112, 6.3)."""
     body = text.body[rows]
-    more = ((body >= 0) & (body < text.end[rows])).nonzero()[0]
+    more: NDArray[np.int64] = ((body >= 0) & (body < text.end[rows])).nonzero()[0]
     if more.size:
         first = text.flat[body[more]]
         more = more[(first >= ord("A")) & (first <= ord("Z"))]

@@ -205,5 +205,5 @@ def _kept(fields: Iterable[tuple[bytes, bytes]], rules: Redaction) -> bytes:
         return lines
     for name, value in fields:
         if name and name[:1] != b":" and not _BREAKS.search(name + value) and rules.keeps(name) and len(lines) < HEADER_BYTES:
-            lines += name + b": " + rules.header_value(value) + b"\n"
+            lines += name + b": " + rules.header_value(name, value) + b"\n"
     return lines[:HEADER_BYTES]

@@ -81,7 +81,8 @@ class RequestTable:
         mask = ~of_requests(self._events) & (protocol == TCP) & (spoken == extension_pb2.SPOKEN_TLS)
         if len(self._rows):
             mask[self._rows] = (self._columns["kind"] == Kind.TLS) | (self._columns["origin"] != 0)
-        return mask.astype(np.uint8)
+        numbers: NDArray[np.uint8] = mask.view(np.uint8)
+        return numbers
 
     def http(self) -> Categories[Http | None]:
         """See flows.flow.columns."""

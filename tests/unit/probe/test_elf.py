@@ -11,16 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.agent.probe.elf import DYNSYM, HEADER, SECTION, SEGMENT, SYMBOL, SYMTAB, Elf, ElfError
-from flows.agent.probe.openssl_library import GO, PROBES, Layout, Library, examine, is_openssl, other_library
+from flows.agent.probe.openssl_inner import X86_64, inner_function, past_landing_pad
+from flows.agent.probe.openssl_library import GO, INNER, PROBES, Layout, Library, examine, is_openssl, other_library
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BASE = 0x400000  # where the code is in memory; in the file it is at CODE
-CODE, CODE_BYTES = 0x1000, 0x800
+CODE, CODE_BYTES = 0x4000, 0x800
 
 
-def elf(symbols: dict[bytes, int], kind: int = DYNSYM, sections: dict[bytes, bytes] | None = None, defined: int = 1) -> bytes:
+def elf(
+    symbols: dict[bytes, int],
+    kind: int = DYNSYM,
+    sections: dict[bytes, bytes] | None = None,
+    defined: int = 1,
+    code: bytes = b"",
+    machine: int = X86_64,
+) -> bytes:
     """A file with these functions, at offsets in its code, and further sections."""
     texts, table = b"\0", [np.zeros(1, SYMBOL)]
     for name, offset in symbols.items():
@@ -41,12 +49,14 @@ def elf(symbols: dict[bytes, int], kind: int = DYNSYM, sections: dict[bytes, byt
     for field, value in {
         "magic": b"\x7fELF", "word_size": 2, "byte_order": 1, "segments": HEADER.itemsize, "segment_bytes": SEGMENT.itemsize,
         "segment_count": 1, "sections": at + len(body), "section_bytes": SECTION.itemsize, "section_count": len(rows),
-        "names": len(rows) - 1, "entry": BASE + 5,
+        "names": len(rows) - 1, "entry": BASE + 5, "machine": machine,
     }.items():  # fmt: skip
         header[field] = value
     for field, value in {"type": 1, "flags": 5, "offset": CODE, "address": BASE, "file_bytes": CODE_BYTES}.items():
         segment[field] = value
-    return header.tobytes() + segment.tobytes() + body + np.concatenate(rows).tobytes()
+    whole = header.tobytes() + segment.tobytes() + body + np.concatenate(rows).tobytes()
+    assert len(whole) <= CODE or not code
+    return whole.ljust(CODE, b"\0") + code.ljust(CODE_BYTES, b"\x90") if code else whole
 
 
 @pytest.fixture
@@ -86,7 +96,7 @@ def test_a_name_that_is_the_end_of_another_is_found(descriptor: int) -> None:
     assert opened(descriptor, shared).functions((b"SSL_read",), ()) == {b"SSL_read": CODE + 0x10}
 
 
-ALL = {name: 0x10 * at for at, name in enumerate(PROBES)}
+ALL = {name: 0x10 * at for at, name in enumerate(PROBES) if name not in INNER}
 
 
 @pytest.mark.parametrize(
@@ -103,9 +113,60 @@ def test_the_series_is_told_by_its_functions(descriptor: int, extra: list[bytes]
     assert examine(descriptor) == Library({name: CODE + offset for name, offset in ALL.items()}, layout)
 
 
+def test_what_is_found_behind_two_functions_takes_their_place(descriptor: int) -> None:
+    symbols = {b"SSL_read": ONE, b"SSL_read_ex": OTHER, b"SSL_write": 0x500, b"SSL_write_ex": 0x600, b"SSL_CTX_new_ex": 0}
+    calls = {"x100": calling(LOCAL, at=ONE), "x200": calling(LOCAL, at=OTHER), "x300": b"\x55"}
+    opened(descriptor, elf(symbols, code=code(**calls)))
+    expected = {b"ssl_read_internal": CODE + LOCAL, b"SSL_write": CODE + 0x500, b"SSL_write_ex": CODE + 0x600}
+    assert examine(descriptor) == Library(expected, Layout.V3_0)
+
+
 def test_layouts_are_packed_as_the_kernel_side_takes_them_apart() -> None:
     assert Layout.UNKNOWN.cookie == 0
     assert Layout.V3_0.cookie == 0x48_38_08_0018_0010
+
+
+def calling(*targets: int, at: int) -> bytes:
+    """Code at an offset that calls what is at these others."""
+    return b"".join(
+        b"\xe8" + (target - at - 5 * (number + 1)).to_bytes(4, "little", signed=True) for number, target in enumerate(targets)
+    )
+
+
+ONE, OTHER, LOCAL, STUB = 0x100, 0x200, 0x300, 0x400
+
+
+def code(**pieces: bytes) -> bytes:
+    """Code with pieces at the offsets that their names give in hexadecimal, after an x."""
+    filled = bytearray(b"\x90" * CODE_BYTES)
+    for name, piece in pieces.items():
+        filled[int(name[1:], 16) : int(name[1:], 16) + len(piece)] = piece
+    return bytes(filled)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "machine", "found"),
+    [
+        ({"x300": b"\x55", "x400": b"\xff\x25"}, X86_64, CODE + LOCAL),
+        ({"x300": b"\x41\x55", "x400": b"\xff\x25"}, X86_64, CODE + LOCAL),
+        ({"x300": b"\xf3\x0f\x1e\xfa\x53", "x400": b"\xf3\x0f\x1e\xfa\xff\x25"}, X86_64, CODE + LOCAL),
+        ({"x300": b"\x48\x83\xec\x18"}, X86_64, None),
+        ({"x300": b"\x55", "x400": b"\x53"}, X86_64, None),
+        ({"x300": b"\x55"}, 183, None),
+    ],
+    ids=["push", "push of a new register", "landing pad", "no push", "two that both call", "another machine"],
+)
+def test_the_function_behind_two_is_found_where_both_call_it(
+    descriptor: int, pieces: dict[str, bytes], machine: int, found: int | None
+) -> None:
+    calls = {"x100": calling(LOCAL, STUB, at=ONE), "x200": calling(LOCAL, STUB, at=OTHER)}
+    file = opened(descriptor, elf({}, code=code(**calls, **pieces), machine=machine))
+    assert inner_function(file, CODE + ONE, CODE + OTHER) == found
+
+
+def test_a_probe_goes_behind_the_landing_pad(descriptor: int) -> None:
+    file = opened(descriptor, elf({}, code=code(x100=b"\xf3\x0f\x1e\xfa\x55", x200=b"\x55")))
+    assert [past_landing_pad(file, CODE + at) for at in (ONE, OTHER)] == [CODE + ONE + 4, CODE + OTHER]
 
 
 @pytest.mark.parametrize(
