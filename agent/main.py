@@ -17,6 +17,7 @@ from flows.agent.observer.observer import Observer, new_instance
 from flows.agent.observer.peers import Addressing
 from flows.agent.observer.server import serve
 from flows.agent.options import AgentOptions, parse
+from flows.agent.plaintext import Plaintext
 from flows.agent.probe.cgroup import CgroupError, Subtree, find_subtree
 from flows.agent.probe.preflight import problems
 from flows.agent.probe.probe import Probe, ProbeError
@@ -144,8 +145,10 @@ async def run(options: AgentOptions) -> None:
             store.lose("left by another version", probe.left_behind, watch.began_ns, time.time_ns())
         told = dict(zip(Counter, probe.predecessor.counters, strict=True)) if probe.predecessor else None
         kept, requests = start_requests(options)
-        reader = Reader(probe, enricher, store, options.probe, instance, told, requests)
-        reader.start()
+        plaintext = Plaintext(subtree, enricher, options.plaintext_off, store.lose) if requests and options.plaintext else None
+        reader = Reader(probe, enricher, store, options.probe, instance, told, requests, plaintext)
+        for thread in filter(None, (plaintext, reader)):
+            thread.start()
         names = requests.names.names if requests is not None else None
         observer = Observer(store, enricher, name, version("flows"), watch, instance, kept, names)
         tls = ServerTls(options.tls) if options.tls is not None else None
@@ -154,6 +157,8 @@ async def run(options: AgentOptions) -> None:
         tasks = [asyncio.create_task(work) for work in background]
         log.info("watching %s as node %s, serving on %s", subtree.path, name, ", ".join(options.listen))
         await until_signal()
+        if plaintext is not None:
+            await asyncio.to_thread(plaintext.stop)
         await asyncio.to_thread(reader.stop)  # first, so that followers get all that was read; the rest stays in a kept ring
         observer.ended.set()
         await server.stop(GRACE_SECONDS)

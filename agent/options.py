@@ -47,6 +47,8 @@ class AgentOptions:
     flows: int
     probe: ProbeSettings
     requests: int
+    plaintext: bool
+    plaintext_off: frozenset[str]
     redaction: Redaction
     dns_timeout_ns: int
     http_timeout_ns: int
@@ -162,6 +164,9 @@ def build_parser(command: str) -> Parser:
 def _add_requests(parser: Parser, defaults: ProbeSettings) -> None:
     add = parser.add_argument
     add("--no-requests", action="store_true", help="look at no first bytes: no DNS, HTTP and TLS, only connections")
+    add("--no-plaintext", action="store_true", help="do not read what OpenSSL encrypts: of TLS its ClientHello only")
+    add("--no-plaintext-of", metavar="NAMESPACE", action="append", default=[],
+        help="do not read what pods of this namespace encrypt; may be repeated")  # fmt: skip
     add("--requests", type=request_capacity, default=DEFAULT_REQUESTS, metavar="N",
         help=f"how many requests to keep with their answers, default {DEFAULT_REQUESTS}")  # fmt: skip
     add("--requests-per-second", type=request_capacity, default=defaults.payloads_per_second // 4, metavar="N",
@@ -232,6 +237,8 @@ def parse(command: str, argv: list[str]) -> AgentOptions:
             payloads_per_second=4 * words.requests_per_second,
         ),
         requests=words.requests,
+        plaintext=not words.no_plaintext,
+        plaintext_off=frozenset(words.no_plaintext_of),
         redaction=words.redact,
         dns_timeout_ns=words.dns_timeout,
         http_timeout_ns=words.http_timeout,

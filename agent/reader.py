@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from flows.agent.enrich.enricher import Enricher
     from flows.agent.enrich.names import LateNames
     from flows.agent.l7.requests import Requests
+    from flows.agent.plaintext import Plaintext
     from flows.agent.probe.settings import ProbeSettings
     from flows.agent.store.store import FlowStore
 
@@ -112,18 +113,19 @@ class Reader(threading.Thread):
         instance: int = 0,
         told: Mapping[Counter, int] | None = None,
         requests: Requests | None = None,
+        plaintext: Plaintext | None = None,
     ) -> None:
         """Not started yet.
 
-        requests: pairs what the probe's first bytes tell; None: nobody looks at them. instance: this process, to the agent after
-        it; told: losses that the agent before told.
+        requests: pairs what the probe's first bytes, and plaintext, tell; None: nobody looks at them. instance: this process, to
+        the agent after it; told: losses that the agent before told.
         """
         super().__init__(name="ring-reader", daemon=True)
         self.counts = Counts()
         self.counts.kernel.update(told or {})
         self._instance = instance
         self._probe, self._enricher, self._store, self._settings = probe, enricher, store, settings
-        self._requests = requests
+        self._requests, self._plaintext = requests, plaintext
         self._taken = 0  # first bytes since the last sweep
         self._ended = threading.Event()
         self._hurried = threading.Event()
@@ -187,7 +189,7 @@ class Reader(threading.Thread):
     def batch(self) -> None:
         """Move what waits. A batch that cannot be stored is counted and left behind: the next one is not lost with it."""
         records = self._probe.peek()
-        payloads = self._probe.peek_payloads() if self._requests is not None else ()
+        payloads = self._peek_payloads()
         try:
             self._store_batch(records, payloads)
         except Exception:
@@ -197,6 +199,12 @@ class Reader(threading.Thread):
             raise
         for late in self._enricher.late_names():
             self._rename(late)
+
+    def _peek_payloads(self) -> tuple[NDArray[np.void], ...]:
+        if self._requests is None:
+            return ()
+        plaintext = self._plaintext.peek() if self._plaintext is not None else ()
+        return (*self._probe.peek_payloads(), *plaintext)
 
     def _store_batch(self, records: NDArray[np.void], payloads: tuple[NDArray[np.void], ...]) -> None:
         wall = to_wall_ns()
@@ -227,6 +235,8 @@ class Reader(threading.Thread):
         anybody, or the next one does not find them in the ring again."""
         self._probe.note(self._instance, self._store.written, self.counts.kernel)
         self._probe.release()
+        if self._plaintext is not None:
+            self._plaintext.release()
 
     def _rename(self, late: LateNames) -> None:
         in_use = self._store.endpoints_in_use()

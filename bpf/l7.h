@@ -123,10 +123,15 @@ static __always_inline struct long_payload *next_long(struct taken *taken)
 	return long_slots.lookup(&at);
 }
 
-/* What was written to the slot is whole: an atomic exchange comes after all of it, for whoever reads on another CPU. */
+/* What was written to the slot is whole, for whoever reads on another CPU. */
 static __always_inline void keep(struct taken *taken)
 {
-	__sync_lock_test_and_set(&taken->lane->written, taken->lane->written + 1);
+#if STORES_IN_ORDER /* x86-64 */
+	asm volatile("" ::: "memory");
+	*(volatile u64 *)&taken->lane->written = taken->lane->written + 1;
+#else
+	__sync_lock_test_and_set(&taken->lane->written, taken->lane->written + 1); /* full barriers before and after */
+#endif
 }
 
 /* Hides a number from the compiler, which would otherwise fold the two checks of it into one that the verifier does not follow. */

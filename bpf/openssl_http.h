@@ -109,7 +109,9 @@ static __always_inline bool fill_head(struct plaintext *plain)
 		count_plaintext(PLAINTEXT_SOCKET_UNKNOWN);
 		return false;
 	}
-	fill_from_socket(head, sk, plain->session->cookie);
+	if (plain->session->ends.of != plain->session->cookie)
+		read_ends(&plain->session->ends, sk, plain->session->cookie);
+	fill_ends(head, &plain->session->ends);
 	read_process(&process, (void *)bpf_get_current_task_btf());
 	head->comm[0] = process.comm[0];
 	head->comm[1] = process.comm[1];

@@ -114,18 +114,29 @@ static __always_inline struct address probed_address(void *sk, u32 offset, u32 v
 	return address;
 }
 
-static __always_inline void fill_from_socket(struct payload *head, void *sk, u64 cookie)
+static __always_inline void read_ends(struct ends *ends, void *sk, u64 cookie)
 {
 	void *cgroup = PROBED(void *, sk, OFFSET_sock_cgroup);
 	void *node = PROBED(void *, cgroup, OFFSET_cgroup_kn);
 	void *net = PROBED(void *, sk, OFFSET_sock_net);
 
-	head->conn_id = cookie;
-	head->cgroup_id = PROBED(u64, node, OFFSET_kernfs_node_id);
-	head->local_addr = probed_address(sk, OFFSET_sock_local, OFFSET_sock_v6_local);
-	head->remote_addr = probed_address(sk, OFFSET_sock_remote, OFFSET_sock_v6_remote);
-	head->local_port = bpf_ntohs(PROBED(u16, sk, OFFSET_inet_local_port));
-	head->remote_port = bpf_ntohs(PROBED(u16, sk, OFFSET_sock_remote_port));
-	head->netns = PROBED(u32, net, OFFSET_net_inum);
+	ends->of = cookie;
+	ends->cgroup_id = PROBED(u64, node, OFFSET_kernfs_node_id);
+	ends->local_addr = probed_address(sk, OFFSET_sock_local, OFFSET_sock_v6_local);
+	ends->remote_addr = probed_address(sk, OFFSET_sock_remote, OFFSET_sock_v6_remote);
+	ends->local_port = bpf_ntohs(PROBED(u16, sk, OFFSET_inet_local_port));
+	ends->remote_port = bpf_ntohs(PROBED(u16, sk, OFFSET_sock_remote_port));
+	ends->netns = PROBED(u32, net, OFFSET_net_inum);
+}
+
+static __always_inline void fill_ends(struct payload *head, struct ends *ends)
+{
+	head->conn_id = ends->of;
+	head->cgroup_id = ends->cgroup_id;
+	head->local_addr = ends->local_addr;
+	head->remote_addr = ends->remote_addr;
+	head->local_port = ends->local_port;
+	head->remote_port = ends->remote_port;
+	head->netns = ends->netns;
 	head->protocol = IPPROTO_TCP;
 }

@@ -115,6 +115,11 @@ class Enricher:
         """Grows whenever endpoint() may answer otherwise than before for a number."""
         return self._names.generation
 
+    def namespace_of(self, cgroup_id: int) -> str | None:
+        """Namespace of the pod that a cgroup belongs to, "" if it is no pod's; None: not known (yet), or it is gone."""
+        path = self._tree.path(cgroup_id)
+        return self._names.namespace_of(path) if path is not None else None
+
     def source_status(self) -> SourceStatus | None:
         """Tell whether names are up to date; None without a source."""
         return self._source.status() if self._source is not None else None

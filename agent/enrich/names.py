@@ -15,6 +15,7 @@ import numpy as np
 
 from flows.agent.enrich import cgroups
 from flows.agent.enrich.addresses import REMEMBER_NS, AddressBook, Handover, parse_address
+from flows.agent.enrich.cgroups import parse
 from flows.agent.enrich.directory import Directory
 from flows.agent.enrich.entities import (
     LOOPBACK,
@@ -137,6 +138,14 @@ class Names:
                 pod_number = self.number(PodEntity(pod.uid))
                 self._pod_of[number] = pod_number
         return self._pod_of.take(numbers)
+
+    def namespace_of(self, path: str) -> str | None:
+        """Namespace of the pod that a cgroup belongs to, "" if it is no pod's; None: not known (yet). For any thread."""
+        if not parse(path).pod_uid:
+            return ""
+        with self._lock:
+            pod = self.directory.pod_of_cgroup(path)
+        return pod.namespace if pod is not None else None
 
     def change(self, changes: Changes[Record] | Relisted, now: int, wall: int) -> None:
         """Take what the API says. now: CLOCK_MONOTONIC ns, wall: Unix time ns at the same moment."""

@@ -55,7 +55,8 @@ class Http1:
         self._connections.settle(self._recent.age())
         self._paired = [*self._paired[-REMEMBERED_CALLS:], np.zeros(0, REQUEST)]
         events = [nothing()]
-        step = max(1, min(PART_BYTES // payloads["text"].shape[1], self._store.capacity))
+        width = max(1, int(payloads["captured"].max(initial=0)))
+        step = max(1, min(PART_BYTES // width, self._store.capacity))
         for begin in range(0, len(payloads), step):
             part = payloads[begin : begin + step]
             events.append(self._ask(pick(part, part["kind"] == PayloadKind.HTTP_REQUEST), to_wall_ns))
@@ -94,13 +95,13 @@ class Http1:
         text = Text(payloads["text"], payloads["captured"])
         heads = http1_requests.read(text, self._rules)
         self._counts["http: not a request line"] += len(payloads) - len(heads.row)
-        requests = _requests(payloads, heads)
-        at, own = self._connections.ask(requests)
-        new = self._is_new(requests, at, own)
+        requests = self._requests(payloads, heads)
+        known, own = self._connections.ask(requests)
+        new = self._is_new(requests, known, own)
         if not new.all():
             requests, heads = pick(requests, new), http1_requests.Heads._make(column[new] for column in heads)
-            at, own = at[new], own[new]
-        requests["flags"] |= np.where(own & self._connections.get(at, "pipelines"), PIPELINED, np.uint16(0))
+            known, own = pick(known, new), own[new]
+        requests["flags"] |= (own & known["pipelines"]) * PIPELINED
         if len(heads.row) < len(payloads):
             payloads = pick(payloads, heads.row)
         rows: dict[str, NDArray[Any]] = copied(payloads) | {
@@ -113,27 +114,42 @@ class Http1:
         if self._rules.keeps_headers:
             rows["headers"] = kept(text, heads.row, self._rules)
         requests["number"] = self._store.add(rows)
-        self._wait(requests, at, own)
+        self._wait(requests, known, own)
         return _events(requests["number"], Event.REQUEST, requests["time_ns"])
 
-    def _is_new(self, requests: NDArray[np.void], at: NDArray[np.int64], own: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Not sent again; bool (n,). at, own: places of their connections."""
+    def _requests(self, payloads: NDArray[np.void], heads: http1_requests.Heads) -> NDArray[np.void]:
+        if len(heads.row) < len(payloads):
+            payloads = pick(payloads, heads.row)
+        requests = np.zeros(len(payloads), REQUEST)
+        conn_id, links = payloads["conn_id"].copy(), link(payloads["sent"] != 0, payloads["origin"])
+        sequence, acknowledged = payloads["sequence"].copy(), payloads["acknowledged"].copy()
+        for name, values in (
+            ("conn_id", conn_id), ("time_ns", payloads["time_ns"]), ("sequence", sequence), ("acknowledged", acknowledged),
+            ("link", links), ("method", heads.method), ("flags", heads.flags), ("place", self._connections.places(conn_id, links)),
+            ("own", key(conn_id, links, sequence)), ("expects", key(conn_id, links, acknowledged)),
+        ):  # fmt: skip
+            requests[name] = values
+        return requests
+
+    def _is_new(self, requests: NDArray[np.void], known: NDArray[np.void], own: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Not sent again; bool (n,). known, own: what is remembered of their connections."""
         new = self._recent.add(requests)
-        old = own & self._connections.get(at, "settled") & ~after(requests["sequence"], self._connections.get(at, "sequence"))
+        old = own & known["settled"] & ~after(requests["sequence"], known["sequence"])
         if old.any():
             # Packets of pipelined requests may arrive in another order; what is sent again expects what nobody else does.
             new &= ~old | self._waiting.others(requests)
         self._counts["http: request again"] += int((~new).sum())
         return new
 
-    def _wait(self, requests: NDArray[np.void], at: NDArray[np.int64], own: NDArray[np.bool_]) -> None:
+    def _wait(self, requests: NDArray[np.void], known: NDArray[np.void], own: NDArray[np.bool_]) -> None:
         """Let new requests wait, unless which answer is theirs cannot be told."""
-        answered = own & self._connections.get(at, "answered")
-        size = requests["acknowledged"] - self._connections.get(at, "answer")
-        unsized = answered & ~self._connections.get(at, "sized") & (size.view(np.int32) > 0)
-        next_one = unsized & (self._connections.get(at, "answer_acknowledged") == requests["sequence"])
-        self._store.answer(self._connections.get(at[next_one], "number"), {"response_bytes": size[next_one].astype(np.int64)})
-        late = answered & (size.view(np.int32) <= 0)
+        answered = own & known["answered"]
+        size = requests["acknowledged"] - known["answer"]
+        behind = size.view(np.int32) > 0
+        next_one = answered & ~known["sized"] & behind & (known["answer_acknowledged"] == requests["sequence"])
+        if next_one.any():
+            self._store.answer(known["number"][next_one], {"response_bytes": size[next_one].astype(np.int64)})
+        late = answered & ~behind
         if late.any():
             late[late] = (size[late] == 0) | self._undo(pick(requests, late))
         told_apart = (requests["flags"] & PIPELINED) == 0
@@ -169,7 +185,7 @@ class Http1:
         answers = self._move_on(answers)
         final = ~is_interim(answers)
         met = self._waiting.meet(pick(answers, final))
-        self._counts["http: answer again"] += int(met.repeated.sum())
+        self._counts["http: answer again"] += np.count_nonzero(met.repeated)
         self._pipelined(met.doubtful)
         left = ~final
         left[final] = met.left
@@ -220,12 +236,14 @@ class Http1:
         if not len(requests):
             return nothing()
         flags = requests["flags"] | answers["flags"]
-        flags |= np.where(requests["given_up"], np.uint16(Flag.LATE), np.uint16(0))
-        flags |= np.where(answers["status"] == SWITCHING, np.uint16(Flag.UPGRADED), np.uint16(0))
+        flags |= requests["given_up"] * np.uint16(Flag.LATE)
+        flags |= (answers["status"] == SWITCHING) * np.uint16(Flag.UPGRADED)
         sizes = sizes_of(requests["method"], answers)
-        if (sizes < 0).any():
-            acknowledged, seen = self._recent.following(answers)
-            sizes = np.where(seen & (sizes < 0), acknowledged - answers["sequence"], sizes)
+        unsized = (sizes < 0).nonzero()[0]
+        if unsized.size:
+            acknowledged, seen = self._recent.following(pick(answers, unsized))
+            begins = answers["sequence"][unsized]
+            sizes[unsized] = np.where(seen, acknowledged - begins, sizes[unsized])
         rows: dict[str, NDArray[Any]] = {
             "answered": answers["time_ns"].astype(np.int64) + to_wall_ns,
             "state": np.full(len(answers), State.ANSWERED, np.uint8),
@@ -286,18 +304,7 @@ class Http1:
         return unanswered
 
 
-def _requests(payloads: NDArray[np.void], heads: http1_requests.Heads) -> NDArray[np.void]:
-    requests = np.zeros(len(heads.row), REQUEST)
-    for name in ("conn_id", "time_ns", "sequence", "acknowledged"):
-        requests[name] = payloads[name][heads.row]
-    requests["link"] = link(payloads["sent"][heads.row] != 0, payloads["origin"][heads.row])
-    requests["method"], requests["flags"] = heads.method, heads.flags
-    requests["own"] = key(requests["conn_id"], requests["link"], requests["sequence"])
-    requests["expects"] = key(requests["conn_id"], requests["link"], requests["acknowledged"])
-    return requests
-
-
 def _events(numbers: NDArray[np.int64], event: Event, time_ns: NDArray[np.uint64] | np.uint64) -> Events:
-    return Events(
-        numbers.copy(), np.full(len(numbers), event, np.uint8), np.broadcast_to(time_ns, len(numbers)).astype(np.uint64)
-    )
+    events, times = np.full(len(numbers), event, np.uint8), np.empty(len(numbers), np.uint64)
+    times[:] = time_ns
+    return Events(numbers.copy(), events, times)

@@ -20,7 +20,8 @@ ANSWER: Final = np.dtype(
         ("conn_id", "u8"), ("link", "u1"), ("sequence", "u4"), ("acknowledged", "u4"), ("time_ns", "u8"), ("row", "i8"),
         ("length", "u4"), ("status", "u2"), ("version", "u2"), ("flags", "u2"), ("head", "i8"), ("body", "i8"), ("calls", "u1"),
         ("headers", "u1", (HEADER_BYTES,)),
-    ]
+    ],
+    align=True,
 )  # fmt: skip
 MOST_INTERIM: Final = 8  # answers before the final one in one payload; 100, 102 and 103 in turn need three
 SWITCHING: Final = 101
@@ -52,15 +53,15 @@ def read(text: Text) -> tuple[NDArray[np.void], NDArray[np.int64]]:
 def _status(text: Text) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Status codes (n,): -1 where there is none, 0 where the packet ends within it; and where it does not, bool (n,)."""
     sizes = text.end - text.begin
-    code = text.windows(text.begin, 13)[:, 8:].astype(np.int64)
-    digits = code[:, 1:4] - ord("0")
-    good = (digits >= 0) & (digits <= 9)
-    good[:, 0] &= digits[:, 0] > 0
-    good |= np.arange(9, 12) >= sizes[:, None]
-    ended = (sizes <= 12) | np.isin(code[:, 4], (SPACE, CR, LF))
-    ok = ((code[:, 0] == SPACE) | (sizes <= 8)) & good.all(axis=1) & ended
+    blank, *code, behind = np.ascontiguousarray(text.windows(text.begin, 13)[:, 8:].T)
+    digits = [each - np.uint8(ord("0")) for each in code]
+    ok = ((blank == SPACE) | (sizes <= 8)) & ((digits[0] > 0) | (sizes <= 9))
+    for place, digit in enumerate(digits, 9):
+        ok &= (digit <= 9) | (sizes <= place)
+    ok &= (behind == SPACE) | (behind == CR) | (behind == LF) | (sizes <= 12)
     whole = sizes >= 12
-    return np.where(ok, np.where(whole, digits @ (100, 10, 1), 0), -1), whole
+    status = digits[0].astype(np.int64) * 100 + digits[1] * np.uint8(10) + digits[2]
+    return np.where(ok, np.where(whole, status, 0), -1), whole
 
 
 def _content_length(text: Text) -> NDArray[np.int64]:
@@ -71,11 +72,12 @@ def _content_length(text: Text) -> NDArray[np.int64]:
     if there.size:
         values = text.values(line[there], b"content-length", _LENGTH_DIGITS + 1)
         digits = values.text - np.uint8(ord("0"))
-        within = np.arange(_LENGTH_DIGITS + 1) < values.lengths[:, None]
-        good = values.whole & (values.lengths > 0) & (values.lengths <= _LENGTH_DIGITS) & ((digits <= 9) | ~within).all(axis=1)
+        good = values.whole & (values.lengths > 0) & (values.lengths <= _LENGTH_DIGITS)
         total = np.zeros(len(there), np.int64)
-        for place in range(int(values.lengths[good].max(initial=0))):
-            total = np.where(within[:, place], total * 10 + digits[:, place], total)
+        for place in range(min(_LENGTH_DIGITS, int(values.lengths.max()))):
+            within, digit = place < values.lengths, digits[:, place]
+            good &= (digit <= 9) | ~within
+            total = np.where(within, total * 10 + digit, total)
         lengths[there] = np.where(good, total, -1)
     return lengths
 
@@ -89,11 +91,14 @@ def is_interim(answers: NDArray[np.void]) -> NDArray[np.bool_]:
 def place(answers: NDArray[np.void], payloads: NDArray[np.void], offset: NDArray[np.int64]) -> None:
     """Say where answers are in their streams; offset: from the payload's first byte (k,)."""
     row = answers["row"]
+    columns = {name: payloads[name] for name in ("conn_id", "time_ns", "acknowledged", "sent", "origin", "sequence", "length")}
+    if len(row) < len(payloads):
+        columns = {name: column[row] for name, column in columns.items()}
     for name in ("conn_id", "time_ns", "acknowledged"):
-        answers[name] = payloads[name][row]
-    answers["link"] = link(payloads["sent"][row] == 0, payloads["origin"][row])
-    answers["sequence"] = payloads["sequence"][row] + offset.astype(np.uint32)
-    answers["length"] = np.maximum(payloads["length"][row].astype(np.int64) - offset, 0)
+        answers[name] = columns[name]
+    answers["link"] = link(columns["sent"] == 0, columns["origin"])
+    answers["sequence"] = columns["sequence"] + offset.astype(np.uint32)
+    answers["length"] = np.maximum(columns["length"].astype(np.int64) - offset, 0)
 
 
 def sizes_of(method: NDArray[np.uint8], answers: NDArray[np.void]) -> NDArray[np.int64]:

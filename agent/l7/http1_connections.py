@@ -28,7 +28,8 @@ _PLACE: Final = np.dtype(
         ("answered", "?"), ("answer", "u4"), ("answer_acknowledged", "u4"),  # newest answer that was paired
         ("sized", "?"),  # its size is known
         ("number", "i8"),  # of its request
-    ]
+    ],
+    align=True,
 )  # fmt: skip
 
 
@@ -62,35 +63,57 @@ class Connections:
         self._table = np.zeros(places, _PLACE)
         self._mask = np.uint64(places - 1)
 
+    def places(self, conn_id: NDArray[np.uint64], links: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Where connections (n,) are, if they are."""
+        places: NDArray[np.int64] = (key(conn_id, links, np.zeros(len(links), np.uint32)) & self._mask).view(np.int64)
+        return places
+
     def find(self, rows: NDArray[np.void]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Places of rows (n,), and whether what is there is of their connection."""
-        links = rows["link"]
-        at = (key(rows["conn_id"], links, np.zeros(len(rows), np.uint32)) & self._mask).astype(np.int64)
-        return at, (self._table["conn_id"][at] == rows["conn_id"]) & (self._table["link"][at] == links)
+        at = self.places(rows["conn_id"], rows["link"])
+        return at, self._are(rows, pick(self._table, at))
 
     def get(self, at: NDArray[np.int64], name: str) -> NDArray[Any]:
         """One column of places."""
         return self._table[name][at]
 
-    def ask(self, requests: NDArray[np.void]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Requests (n,) were seen: their connections take their places, which are returned as by find()."""
-        places, own = self.find(requests)
+    def ask(self, requests: NDArray[np.void]) -> tuple[NDArray[np.void], NDArray[np.bool_]]:
+        """Requests (n,) were seen, whose `place` is set: their connections take their places.
+
+        What is remembered of them (n,), and whether it is of their connection.
+        """
+        places = requests["place"].astype(np.int64)
+        known = pick(self._table, places)
+        own = self._are(requests, known)
         if not own.all():
             put(self._table, places[~own], np.zeros(1, _PLACE))
             for name in ("conn_id", "link"):
                 self._table[name][places[~own]] = requests[name][~own]
-            places, own = self.find(requests)
-        at, requests = (places, requests) if own.all() else (places[own], pick(requests, own))
-        newer = ~self._table["asked"][at] | after(requests["acknowledged"], self._table["acknowledged"][at])
-        self._table["acknowledged"][at[newer]] = requests["acknowledged"][newer]
-        self._table["asked"][at] = True
-        return places, own
+            known = pick(self._table, places)
+            own = self._are(requests, known)
+        newer = ~known["asked"] | after(requests["acknowledged"], known["acknowledged"])
+        if not own.all():
+            newer &= own
+            places = places[own]
+        at = requests["place"][newer]
+        self._table["acknowledged"][at] = requests["acknowledged"][newer]
+        self._table["asked"][places] = True
+        return known, own
+
+    @staticmethod
+    def _are(rows: NDArray[np.void], known: NDArray[np.void]) -> NDArray[np.bool_]:
+        own: NDArray[np.bool_] = known["conn_id"] == rows["conn_id"]
+        own &= known["link"] == rows["link"]
+        return own
 
     def settle(self, requests: NDArray[np.void]) -> None:
         """Requests (n,) of earlier calls: what is older on their connections can only be a repetition."""
-        at, requests = self._own(requests)
-        newer = ~self._table["settled"][at] | after(requests["sequence"], self._table["sequence"][at])
-        self._table["sequence"][at[newer]] = requests["sequence"][newer]
+        at = requests["place"].astype(np.int64)
+        known = pick(self._table, at)
+        newer = self._are(requests, known)
+        at = at[newer]
+        newer &= ~known["settled"] | after(requests["sequence"], known["sequence"])
+        self._table["sequence"][requests["place"][newer]] = requests["sequence"][newer]
         self._table["settled"][at] = True
 
     def pipeline(self, rows: NDArray[np.void]) -> None:
@@ -99,14 +122,13 @@ class Connections:
 
     def answer(self, answers: NDArray[np.void], requests: NDArray[np.void], sized: NDArray[np.bool_]) -> None:
         """Answers (n,) met requests (n,); sized: whose sizes are known (n,)."""
-        at, own = self.find(answers)
-        newer = own & (~self._table["answered"][at] | after(answers["sequence"], self._table["answer"][at]))
-        at, answers, requests = at[newer], pick(answers, newer), pick(requests, newer)
-        for name, values in (
-            ("answered", True), ("answer", answers["sequence"]), ("answer_acknowledged", answers["acknowledged"]),
-            ("number", requests["number"]), ("sized", sized[newer]),
-        ):  # fmt: skip
-            self._table[name][at] = values
+        at = requests["place"].astype(np.int64)
+        known = pick(self._table, at)
+        newer = self._are(requests, known)
+        newer &= ~known["answered"] | after(answers["sequence"], known["answer"])
+        known["answered"], known["answer"], known["answer_acknowledged"] = True, answers["sequence"], answers["acknowledged"]
+        known["number"], known["sized"] = requests["number"], sized
+        put(self._table, at if newer.all() else at[newer], pick(known, newer))
 
     def is_past(self, rows: NDArray[np.void], sequence: NDArray[np.uint32]) -> NDArray[np.bool_]:
         """Where more than `sequence` (n,) was answered: a later answer was seen, or a request that acknowledges more."""

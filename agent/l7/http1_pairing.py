@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from flows.agent.l7.http1_connections import after, key
+from flows.agent.l7.http1_keys import Keys
 from flows.agent.l7.http1_rows import join, pick, put
 
 if TYPE_CHECKING:
@@ -21,12 +22,13 @@ REMEMBERED_CALLS: Final = 3  # before the present one: with it, two batches of t
 MOST_WAITING: Final = 65_536  # twice the requests that are kept by default
 
 # expects: hash of conn_id, link and acknowledged, own: the same with sequence; acknowledged: where the answer begins; number: of
-# its row; calls: how many calls ago it came.
+# its row; place: of its connection.
 REQUEST: Final = np.dtype(
     [
         ("expects", "u8"), ("own", "u8"), ("conn_id", "u8"), ("time_ns", "u8"), ("number", "i8"), ("sequence", "u4"),
-        ("acknowledged", "u4"), ("flags", "u2"), ("link", "u1"), ("method", "u1"), ("given_up", "?"), ("calls", "u1"),
-    ]
+        ("acknowledged", "u4"), ("place", "u4"), ("flags", "u2"), ("link", "u1"), ("method", "u1"), ("given_up", "?"),
+    ],
+    align=True,
 )  # fmt: skip
 
 
@@ -59,25 +61,27 @@ class Waiting:
         self.requests = np.zeros(0, REQUEST)
         self.dropped = 0
         self._most = most
+        self._index: Keys | None = None  # of `requests`, if it is known
 
     def __len__(self) -> int:
         return len(self.requests)
 
     def add(self, requests: NDArray[np.void]) -> NDArray[np.void]:
         """Wait for the answers of new requests. Returns those, old and new, that expect the same one: they wait no more."""
-        both = join(self.requests, requests)
-        both = pick(both, np.argsort(both["expects"], kind="stable"))
-        same = both["expects"][1:] == both["expects"][:-1]
-        shared = np.zeros(len(both), bool)
-        shared[1:] |= same
-        shared[:-1] |= same
-        self.requests = pick(both, ~shared) if same.any() else both
+        self._become(join(self.requests, requests))
+        shared = pick(self.requests, slice(0))
+        if self._keys.twice:
+            order = np.argsort(self._keys.keys, kind="stable")
+            same = self._keys.keys[order[1:]] == self._keys.keys[order[:-1]]
+            alone = np.ones(len(order), bool)
+            alone[order[1:][same]] = alone[order[:-1][same]] = False
+            shared = self.take(~alone)
         self._make_room()
-        return pick(both, shared)
+        return shared
 
     def others(self, requests: NDArray[np.void]) -> NDArray[np.bool_]:
         """Where another request already expects the same answer; bool (n,)."""
-        at, found = search(self.requests["expects"], requests["expects"])
+        at, found = self._keys.find(requests["expects"].copy())
         if not found.any():
             return found
         mask: NDArray[np.bool_] = found & (self.requests["own"][at] != requests["own"])
@@ -92,23 +96,22 @@ class Waiting:
         moved["acknowledged"] = by["sequence"] + size
         moved["expects"] = key(moved["conn_id"], moved["link"], moved["acknowledged"])
         put(self.requests, at, moved)
-        self.requests = pick(self.requests, np.argsort(self.requests["expects"], kind="stable"))
+        self._become(self.requests)
         return found
 
     def meet(self, answers: NDArray[np.void]) -> Met:
         """Final answers (n,): of several to one request the first counts."""
         at, found = self._find(answers)
-        chosen, first = np.unique(at[found], return_index=True)
-        order = np.argsort(first)  # as they came
-        chosen, met = chosen[order], found.nonzero()[0][first[order]]
-        requests = pick(self.requests, chosen)
-        repeated = found.copy()
+        places, asked = found.nonzero()[0], at[found]
+        first = np.zeros(len(self.requests), np.int64)
+        first[asked[::-1]] = places[::-1]  # the first stays, as it is written last
+        repeated, keep = found.copy(), np.ones(len(self.requests), bool)
+        met = places[first[asked] == places]
         repeated[met] = False
+        keep[asked] = False
+        requests, left = pick(self.requests, at[met]), ~found
+        self._become(pick(self.requests, keep))
         known = after(answers["acknowledged"][met], requests["sequence"])
-        keep = np.ones(len(self.requests), bool)
-        keep[chosen] = False
-        self.requests = pick(self.requests, keep)
-        left = ~found
         left[met[~known]] = True
         return Met(pick(requests, known), pick(answers, met[known]), repeated, left, pick(requests, ~known))
 
@@ -119,15 +122,27 @@ class Waiting:
 
     def take(self, which: NDArray[np.bool_]) -> NDArray[np.void]:
         """Remove and return some; bool (n,)."""
+        if not which.any():
+            return pick(self.requests, slice(0))
         taken = pick(self.requests, which)
-        self.requests = pick(self.requests, ~which)
+        self._become(pick(self.requests, ~which))
         return taken
 
+    def _become(self, requests: NDArray[np.void]) -> None:
+        self.requests, self._index = requests, None
+
+    @property
+    def _keys(self) -> Keys:
+        if self._index is None:
+            self._index = Keys(self.requests["expects"].copy())
+        return self._index
+
     def _find(self, answers: NDArray[np.void]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        at, found = search(self.requests["expects"], key(answers["conn_id"], answers["link"], answers["sequence"]))
+        at, found = self._keys.find(key(answers["conn_id"], answers["link"], answers["sequence"]))
         if found.any():
+            requests = pick(self.requests, at)
             for name, other in (("conn_id", "conn_id"), ("link", "link"), ("acknowledged", "sequence")):
-                found &= self.requests[name][at] == answers[other]
+                found &= requests[name] == answers[other]
         return at, found
 
     def _make_room(self) -> None:
@@ -136,8 +151,16 @@ class Waiting:
             oldest = np.argpartition(self.requests["time_ns"], excess)[:excess]
             keep = np.ones(len(self.requests), bool)
             keep[oldest] = False
-            self.requests = pick(self.requests, keep)
+            self._become(pick(self.requests, keep))
             self.dropped += excess
+
+
+class Come(NamedTuple):
+    """n requests of one call, as they came. own: their places in their streams."""
+
+    requests: NDArray[np.void]
+    own: Keys
+    call: int
 
 
 class Recent:
@@ -147,31 +170,63 @@ class Recent:
     """
 
     def __init__(self) -> None:
-        self.requests = np.zeros(0, REQUEST)
+        self._come: list[Come] = []
+        self._call = 0
+        self._seen = np.zeros(_BUCKETS, bool)  # whether any may be here: of a new one there seldom is
+
+    @property
+    def requests(self) -> NDArray[np.void]:
+        """All of them, as they came."""
+        return join(np.zeros(0, REQUEST), *(come.requests for come in self._come))
 
     def add(self, requests: NDArray[np.void]) -> NDArray[np.bool_]:
         """Keep new ones. Returns which of them were not here; of equal ones the first; bool (n,)."""
-        before = len(self.requests)
-        both = join(self.requests, requests)
-        order = np.argsort(both["own"], kind="stable")
-        own = both["own"][order]
-        again = np.zeros(len(both), bool)
-        again[order[1:]] = own[1:] == own[:-1]
-        self.requests = pick(both, order[~again[order]])
-        return ~again[before:]
+        own = Keys(requests["own"].copy())
+        new = self._are_new(own.keys)
+        if own.twice:
+            order = np.argsort(own.keys, kind="stable")
+            new[order[1:][own.keys[order[1:]] == own.keys[order[:-1]]]] = False
+        if not new.all():
+            requests, own = pick(requests, new), Keys(own.keys[new])
+        self._come.append(Come(requests, own, self._call))
+        self._seen[_buckets(own.keys)] = True
+        return new
+
+    def _are_new(self, own: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        new = ~self._seen[_buckets(own)]
+        maybe = (~new).nonzero()[0]
+        if maybe.size:
+            new[maybe] = True
+            for come in self._come:
+                new[maybe] &= ~come.own.find(own[maybe])[1]
+        return new
 
     def following(self, answers: NDArray[np.void]) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
         """What was acknowledged by the request right after the one that each answer (n,) is for, and whether it was seen."""
-        at, found = search(self.requests["own"], key(answers["conn_id"], answers["link"], answers["acknowledged"]))
-        if not found.any():
-            return answers["sequence"], found
-        acknowledged: NDArray[np.uint32] = self.requests["acknowledged"][at]
-        return acknowledged, found & after(acknowledged, answers["sequence"])
+        wanted = key(answers["conn_id"], answers["link"], answers["acknowledged"])
+        acknowledged = answers["sequence"].copy()  # of what was not seen: that is not after itself
+        left = np.arange(len(wanted))
+        for come in reversed(self._come):
+            at, found = come.own.find(wanted)
+            acknowledged[left[found]] = come.requests["acknowledged"][at[found]]
+            left, wanted = left[~found], wanted[~found]
+        return acknowledged, after(acknowledged, answers["sequence"])
 
     def age(self) -> NDArray[np.void]:
         """Begin a call. Returns what is forgotten, by time."""
-        self.requests["calls"] += 1
-        old = self.requests["calls"] > REMEMBERED_CALLS
-        gone = pick(self.requests, old)
-        self.requests = pick(self.requests, ~old)
-        return pick(gone, np.argsort(gone["time_ns"], kind="stable"))
+        self._call += 1
+        gone = [come.requests for come in self._come if come.call + REMEMBERED_CALLS < self._call]
+        self._come = [come for come in self._come if come.call + REMEMBERED_CALLS >= self._call]
+        self._seen[:] = False
+        for come in self._come:
+            self._seen[_buckets(come.own.keys)] = True
+        requests = join(np.zeros(0, REQUEST), *gone)
+        return pick(requests, np.argsort(requests["time_ns"], kind="stable"))
+
+
+_BUCKETS: Final = 1 << 16
+
+
+def _buckets(own: NDArray[np.uint64]) -> NDArray[np.int64]:
+    buckets: NDArray[np.int64] = (own >> np.uint64(48)).view(np.int64)
+    return buckets

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from flows.agent.l7.http1_text import CR, SPACE, Text, word
+from flows.agent.l7.http1_text import CR, SPACE, Text, anywhere, word
 from flows.agent.store.request_columns import HOST_BYTES, METHODS, TEXT_BYTES, Flag
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _METHOD_NUMBERS: Final = np.array(_ORDER, np.uint8)
 _MASKS: Final = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
 _VERSION: Final = word(b" HTTP/1.")
 _LINE_REST: Final = b"HTTP/1."
+_NARROW: Final = 32  # bytes of targets that are looked at in any case: the scheme of an absolute form is among them
 
 
 class Heads(NamedTuple):
@@ -71,7 +72,7 @@ class _Line(NamedTuple):
     cut: NDArray[np.bool_]
 
     def pick(self, which: NDArray[np.bool_]) -> _Line:
-        return _Line._make(column[which] for column in self)
+        return self if which.all() else _Line._make(column[which] for column in self)
 
 
 def read(text: Text, rules: Redaction) -> Heads:
@@ -84,7 +85,11 @@ def read(text: Text, rules: Redaction) -> Heads:
     flags |= np.where(paths.cut, np.uint16(Flag.CUT), np.uint16(0))
     flags |= np.where(paths.changed, np.uint16(Flag.REDACTED), np.uint16(0))
     flags[_followed(text, line.row)] |= np.uint16(Flag.PIPELINED)
-    return Heads(line.row, line.method, line.version, flags, paths.text, hosts.host)
+    kept = paths.text
+    if kept.shape[1] < TEXT_BYTES:
+        kept = np.zeros((len(kept), TEXT_BYTES), np.uint8)
+        kept[:, : paths.text.shape[1]] = paths.text
+    return Heads(line.row, line.method, line.version, flags, kept, hosts.host)
 
 
 def _lines(text: Text) -> _Line:
@@ -108,7 +113,7 @@ def _lines(text: Text) -> _Line:
 
 def _methods(text: Text, size: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Numbers of methods of `size` bytes (n,), and whether they are methods: any capitals are, with number 0."""
-    first = text.words[text.begin] & _MASKS[np.minimum(size, 8)]
+    first = text.words[text.begin] & _MASKS.take(np.minimum(size, 8))
     at = np.minimum(np.searchsorted(_METHOD_WORDS, first), len(_METHOD_WORDS) - 1)
     ninth = (size < 9) | (text.flat[text.begin + 8] == ord("H"))  # PROPPATCH is the only one that long
     known = (_METHOD_WORDS[at] == first) & (_METHOD_BYTES[at] == size) & ninth
@@ -123,10 +128,11 @@ def _methods(text: Text, size: NDArray[np.int64]) -> tuple[NDArray[np.uint8], ND
 
 def _open_ends(text: Text, start: NDArray[np.int64], whole: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
     """Where targets end if the line's end was not captured (n,); what follows: -1 nothing, 1 part of a version, 2 else (n,)."""
-    end, rest = text.end.copy(), np.full(len(text), -1, np.int8)
+    rest = np.full(len(text), -1, np.int8)
     row = (~whole).nonzero()[0]
     if not row.size:
-        return end, rest
+        return text.end, rest
+    end = text.end.copy()
     begin, last, column = text.begin[row], text.end[row], np.arange(text.width)
     spaces = (text.matrix[row] == SPACE) & (column >= (start[row] - begin)[:, None]) & (column < (last - begin)[:, None])
     at = spaces.argmax(axis=1)
@@ -142,8 +148,9 @@ def _open_ends(text: Text, start: NDArray[np.int64], whole: NDArray[np.bool_]) -
 
 
 def _checked(text: Text, line: _Line) -> tuple[_Line, NDArray[np.uint8]]:
-    """Lines whose target is one, and its beginning: (k, TEXT_BYTES), anything after its end."""
-    target = text.windows(line.start, TEXT_BYTES)
+    """Lines whose target is one, and its beginning: (k, TEXT_BYTES or what all need), anything after its end."""
+    width = min(TEXT_BYTES, max(_NARROW, -(-int(line.size.max(initial=0)) // 8) * 8))
+    target = text.windows(line.start, width)
     spaces = target == SPACE
     at = spaces.argmax(axis=1)
     ok = ~spaces[np.arange(len(at)), at] | (at >= line.size)
@@ -172,9 +179,10 @@ def _hosts(text: Text, rows: NDArray[np.int64], rules: Redaction) -> _Hosts:
     if there.size:
         values = text.values(line[there], b"host", HOST_BYTES)
         flags[there] = np.where(values.lengths > 0, np.uint16(0), np.uint16(Flag.HOST_UNKNOWN))
-        flags[there[(values.lengths > HOST_BYTES) | ~values.whole]] |= np.uint16(Flag.HOST_CUT)
+        long = values.lengths > HOST_BYTES
+        flags[there[long | ~values.whole]] |= np.uint16(Flag.HOST_CUT)
         host[there] = values.text
-        suspect = ((host[there] == AT).any(axis=1) | (values.lengths > HOST_BYTES)) & rules.user_info
+        suspect = (long | anywhere(values.text, AT)) & rules.user_info
         for at in there[suspect].tolist():  # no client does this: a Host has no user info
             begin = int(text.lines.at[line[at]]) + len(b"\nhost:")
             ends = text.line_end(line[at : at + 1])[0]
@@ -200,7 +208,8 @@ def _forms(text: Text, line: _Line, target: NDArray[np.uint8], hosts: _Hosts, ru
     Returns what gives the whole of one.
     """
     changed: dict[int, bytes] = {}
-    for at in ((target[:, 0] != SLASH) & (target[:, 0] != STAR)).nonzero()[0].tolist():
+    first = target[:, 0]
+    for at in ((first != SLASH) & (first != STAR)).nonzero()[0].tolist():
         raw = text.piece(line.start[at], line.start[at] + line.size[at])
         begin = raw.find(b"://", 0, 18) + 3 if b"://" in raw[:18] else 0
         end = min((place for sign in (b"/", b"?", b"#") if (place := raw.find(sign, begin)) >= 0), default=len(raw))

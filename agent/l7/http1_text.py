@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,40 @@ def word(text: bytes) -> np.uint64:
 
 
 @lru_cache
+def _columns(size: int) -> NDArray[np.void]:
+    """Row k has 1 in its first k of so many columns: (size + 1,), rows as bytes. A gather of rows is faster than comparing."""
+    return np.tri(size + 1, size, -1, np.uint8).reshape(-1).view(f"V{size}")
+
+
+def before(lengths: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
+    """1 in the first lengths (k,) of so many columns, else 0: (k, size)."""
+    rows = _columns(size).take(np.minimum(lengths, size))
+    return rows.view(np.uint8).reshape(-1, size)
+
+
+def places(text: NDArray[np.uint8], byte: int) -> NDArray[np.int64]:
+    """Where a byte is (k,), in order; of whole words of eight. nonzero() takes as long for each byte that is none, so it gets eight at a time first."""
+    found = text == byte
+    groups = found.view(np.uint64).nonzero()[0]
+    at = found.view("V8").take(groups).view(np.bool_).nonzero()[0]
+    return groups[at >> 3] * 8 + (at & 7)
+
+
+def anywhere(text: NDArray[np.uint8], byte: int) -> NDArray[np.bool_]:
+    """Which rows of text (k, w) have a byte, which few have; bool (k,)."""
+    found = text == byte
+    rows: NDArray[np.bool_] = found.any(axis=1) if found.any() else np.zeros(len(text), bool)
+    return rows
+
+
+def firsts(rows: NDArray[Any]) -> NDArray[np.int64]:
+    """Where in ascending numbers (k,) each one is for the first time."""
+    new = np.ones(len(rows), bool)
+    np.not_equal(rows[1:], rows[:-1], out=new[1:])
+    return new.nonzero()[0]
+
+
+@lru_cache
 def name_words(name: bytes) -> list[tuple[np.uint64, np.uint64, np.uint64]]:
     """How a header's name with its colon is found: per eight bytes what to set (the case of letters), to look at, and to find."""
     text = name.lower() + b":"
@@ -33,7 +67,7 @@ class Lines(NamedTuple):
     """Ends of lines, by payload and place. at: flat index of the line feed; row: its payload; both (k,)."""
 
     at: NDArray[np.int64]
-    row: NDArray[np.int64]
+    row: NDArray[Any]
 
 
 class Values(NamedTuple):
@@ -48,12 +82,13 @@ class Text:
     """n payloads' text. begin, end: flat indices of each one's first byte and of the byte after its last (n,)."""
 
     def __init__(self, matrix: NDArray[np.uint8], captured: NDArray[np.uint16]) -> None:
-        """matrix: (n, w), any stride; captured: bytes of each that are text, the rest is anything."""
-        count, width = matrix.shape
+        """matrix: (n, w), any stride; captured: bytes of each that are text, the rest is anything. Kept is what the longest needs."""
+        count, width = len(matrix), max(1, min(matrix.shape[1], int(captured.max(initial=0))))
         self.width = width
-        self.flat = np.zeros(count * width + PAD, np.uint8)
-        self.flat[: count * width].reshape(count, width)[:] = matrix
-        self.begin = np.arange(count, dtype=np.int64) * width
+        self.flat = np.empty(-(-count * width // 8) * 8 + PAD, np.uint8)  # whole words, for places()
+        self.flat[: count * width].reshape(count, width)[:] = matrix[:, :width]
+        self.flat[count * width :] = 0
+        self.begin = np.arange(0, count * width, width)
         self.end = self.begin + np.minimum(captured, width)
         # Eight bytes from each place on, little-endian: most questions about a text are answered by comparing one of these.
         self.words = np.ndarray((self.flat.size - 7,), "<u8", self.flat, strides=(1,))
@@ -84,10 +119,10 @@ class Text:
     @cached_property
     def lines(self) -> Lines:
         """All line feeds, in order."""
-        at = (self.flat[: self.flat.size - PAD] == LF).nonzero()[0]
-        row = at // self.width
-        within = at < self.end[row]
-        return Lines(at[within], row[within])
+        at = places(self.flat, LF)  # none in what is behind the last one: zeros
+        row = at.astype(np.uint32) // np.uint32(self.width)  # of 32 bits: four times as fast
+        within = at < self.end.take(row)
+        return Lines(at, row) if within.all() else Lines(at[within], row[within])
 
     @cached_property
     def line_words(self) -> NDArray[np.uint64]:
@@ -98,8 +133,10 @@ class Text:
     @cached_property
     def first_line(self) -> NDArray[np.int64]:
         """Flat index of each payload's first line feed, its end if it has none (n,)."""
+        at, row = self.lines
         first: NDArray[np.int64] = self.end.copy()
-        first[self.lines.row[::-1]] = self.lines.at[::-1]  # the first stays, as it is written last
+        which = firsts(row)
+        first[row[which]] = at[which]
         return first
 
     @cached_property
@@ -113,7 +150,9 @@ class Text:
         begins = at + np.where(both, 3, 2)
         ends = (both | ((after & np.uint64(0xFF)) == LF)) & (begins <= self.end[row])
         body = np.full(len(self), -1)
-        body[row[ends][::-1]] = begins[ends][::-1]
+        row, begins = row[ends], begins[ends]
+        which = firsts(row)
+        body[row[which]] = begins[which]
         return body
 
     @cached_property
@@ -129,9 +168,12 @@ class Text:
         for place, (case, mask, wanted) in enumerate(others, 1):
             begin = np.minimum(at[left] + (1 + 8 * place), self.words.size - 1)
             left = left[((self.words[begin] | case) & mask) == wanted]
-        left = left[at[left] + len(name) + 2 <= self.head_end[row[left]]]
+        if left.size:
+            left = left[at[left] + (len(name) + 2) <= self.head_end[row[left]]]
         lines = np.full(len(self), -1)
-        lines[row[left][::-1]] = left[::-1]
+        row = row[left]
+        which = firsts(row)
+        lines[row[which]] = left[which]
         return lines
 
     def line_end(self, line: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -147,8 +189,7 @@ class Text:
         """Values of headers of this name, by the line feeds before them (k,). Blanks around them are left out, up to 16."""
         end, whole = self.line_end(line)
         begin = self.lines.at[line] + len(name) + 2
-        blank = self.windows(begin, 16)
-        begin = np.minimum(begin + ((blank != SPACE) & (blank != TAB)).argmax(axis=1), end)
+        begin = np.minimum(begin + self._blanks(begin), end)
         for _ in range(16):
             last = self.flat[end - 1]
             trailing = (end > begin) & ((last == SPACE) | (last == TAB))
@@ -156,5 +197,14 @@ class Text:
                 break
             end = end - trailing
         text, lengths = self.windows(begin, size), end - begin
-        text *= np.arange(size) < lengths[:, None]
+        text *= before(lengths, size)
         return Values(text, lengths, whole)
+
+    def _blanks(self, at: NDArray[np.int64]) -> NDArray[np.int64] | int:
+        """How many there are from flat indices (k,) on, 0 if they are 16 or more."""
+        words = self.words[at]
+        if (((words & np.uint64(0xFF)) == SPACE) & ((words & np.uint64(0xFF00)) > np.uint64(SPACE << 8))).all():
+            return 1  # as nearly everybody writes them
+        text = self.windows(at, 16)
+        blanks: NDArray[np.int64] = ((text != SPACE) & (text != TAB)).argmax(axis=1)
+        return blanks

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from flows.agent.l7 import redact_rules as parsed
+from flows.agent.l7.http1_text import anywhere, before
 from flows.agent.l7.redact_secrets import SHORTEST, hide
 from flows.agent.store.request_columns import TEXT_BYTES
 
@@ -44,7 +45,7 @@ class Kept(NamedTuple):
 
 
 class Paths(NamedTuple):
-    """Of n paths: text (n, w) u1, zeros after the end; changed: something was taken out; cut: it is not whole (n,)."""
+    """Of n paths: text (n, w or TEXT_BYTES) u1, zeros after the end; changed: something was taken out; cut: it is not whole (n,)."""
 
     text: NDArray[np.uint8]
     changed: NDArray[np.bool_]
@@ -134,13 +135,16 @@ class Redaction:
         if self.url_query:
             changed = _cut_query(text, lengths)
         cut = cut & ~changed
-        text *= np.arange(width) < lengths[:, None]
-        for row in self._looked_at(text, lengths, cut).tolist():
+        text *= before(lengths, width)
+        rows = self._looked_at(text, lengths, cut)
+        if rows.size and width < TEXT_BYTES:  # what is taken out may leave something longer
+            text = np.concatenate((text, np.zeros((len(text), TEXT_BYTES - width), np.uint8)), axis=1)
+        for row in rows.tolist():
             raw = text[row, : lengths[row]].tobytes() if lengths[row] <= width else whole(row)
             kept = self._path(raw, bool(cut[row]))
             changed[row] |= not raw.startswith(kept.text) or (not kept.cut and kept.text != raw)
             cut[row] = kept.cut
-            _write(text[row], kept.text[:width])
+            _write(text[row], kept.text[: text.shape[1]])
         return Paths(text, changed, cut)
 
     def _looked_at(self, text: NDArray[np.uint8], lengths: NDArray[np.int64], cut: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -151,7 +155,7 @@ class Redaction:
         if self.path_secrets:
             wanted |= _has_long_segment(text, lengths)
         if self.user_info:
-            wanted |= (text == AT).any(axis=1)
+            wanted |= anywhere(text, AT)
         rows: NDArray[np.int64] = wanted.nonzero()[0]
         return rows
 
@@ -198,7 +202,8 @@ def _write(row: NDArray[np.uint8], text: bytes) -> None:
 
 def _cut_query(text: NDArray[np.uint8], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Shorten lengths (n,) to where the first ? or # is; which were: bool (n,)."""
-    found = (text == QUESTION) | (text == HASH)
+    found = text == QUESTION
+    found |= text == HASH
     at = found.argmax(axis=1)
     cut: NDArray[np.bool_] = found[np.arange(len(text)), at] & (at < lengths)
     lengths[cut] = at[cut]
@@ -207,18 +212,14 @@ def _cut_query(text: NDArray[np.uint8], lengths: NDArray[np.int64]) -> NDArray[n
 
 def _has_long_segment(text: NDArray[np.uint8], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which paths (n, w), zeros after their ends, have SHORTEST bytes or more without a slash; bool (n,)."""
-    long = np.zeros(len(text), bool)
-    rows = (lengths >= SHORTEST).nonzero()[0]
-    if not rows.size:
-        return long
     width = text.shape[1]
-    slashes = np.ones((len(rows), width + 2), bool)  # one before each row, and one after
-    slashes[:, 1:-1] = text[rows] == SLASH
-    slashes[np.arange(len(rows)), np.minimum(lengths[rows], width) + 1] = True
-    places = slashes.ravel().nonzero()[0]
-    row, column = places // (width + 2), places % (width + 2)
-    gaps = (column[1:] - column[:-1] > SHORTEST) & (row[1:] == row[:-1])
-    # What comes after the end is a gap, too, but of zeros.
-    gaps &= column[1:] <= np.minimum(lengths[rows], width)[row[1:]] + 1
-    long[rows[row[1:][gaps]]] = True
+    run = np.zeros((len(text), width + 1), bool)  # with a column that is in no segment
+    np.multiply(text != SLASH, before(lengths, width).view(np.bool_), out=run[:, :-1])
+    # Whether the bytes from each on are of one segment: for twice as many at each step, and then for as many as are left.
+    flat, known = run.reshape(-1), 1
+    while known < SHORTEST and len(flat):
+        step = min(known, SHORTEST - known)
+        flat, known = flat[:-step] & flat[step:], known + step
+    long = np.zeros(len(text), bool)
+    long[flat.nonzero()[0] // (width + 1)] = True
     return long

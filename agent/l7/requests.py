@@ -11,6 +11,7 @@ from flows.agent.l7.dns import Dns
 from flows.agent.l7.dns_names import AnsweredNames
 from flows.agent.l7.events import nothing, together
 from flows.agent.l7.http1 import Http1
+from flows.agent.l7.http1_rows import join, pick
 from flows.agent.l7.http2 import Http2
 from flows.agent.l7.sockets import Sockets
 from flows.agent.l7.tls import TlsHello
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from flows.agent.store.requests import RequestStore
 
 TCP: Final = 6
-HTTP: Final = (Kind.HTTP1, Kind.HTTP2, Kind.GRPC)
+IS_HTTP: Final = np.isin(np.arange(256), (Kind.HTTP1, Kind.HTTP2, Kind.GRPC))
+INITIATORS: Final = np.array([Initiator.REMOTE, Initiator.LOCAL], np.uint8)  # by `client`
 ENDS: Final = (Event.CLOSED, Event.RESET, Event.TIMED_OUT)
 # What the first bytes of a connection say of it, by PayloadKind.
 SPOKEN: Final = np.array(
@@ -41,6 +43,12 @@ SPOKEN: Final = np.array(
     ],
     np.uint8,
 )  # fmt: skip
+# By PayloadKind the place of its handler; -1: it has none.
+HANDLER: Final = np.full(256, -1, np.int8)
+HANDLER[[PayloadKind.HTTP_REQUEST, PayloadKind.HTTP_RESPONSE]] = 0
+HANDLER[[PayloadKind.HTTP2, PayloadKind.HTTP2_MORE]] = 1
+HANDLER[PayloadKind.DNS] = 2
+HANDLER[PayloadKind.TLS_HELLO] = 3
 SHARED: Final = (
     "conn_id",
     "cgroup_id",
@@ -55,6 +63,7 @@ SHARED: Final = (
 )
 
 
+NOTHING_TOLD: Final = Told(np.zeros(0, np.uint64), np.zeros(0, np.uint8), np.zeros(0, np.uint32))
 EXPIRE_NS: Final = 500_000_000  # how often to look for what has waited too long
 
 
@@ -87,13 +96,7 @@ class Requests:
         self._dns, self._tls = Dns(store, name_rule, dns_timeout_ns), TlsHello(store)
         self._http1, self._http2 = Http1(store, rules, http_timeout_ns), Http2(store, rules, http_timeout_ns)
         self._expire_at = 0
-        self._handlers: tuple[Handler, ...] = (self._http1, self._http2, self._dns, self._tls)
-        self._kinds = (
-            (self._http1, (PayloadKind.HTTP_REQUEST, PayloadKind.HTTP_RESPONSE)),
-            (self._http2, (PayloadKind.HTTP2, PayloadKind.HTTP2_MORE)),
-            (self._dns, (PayloadKind.DNS,)),
-            (self._tls, (PayloadKind.TLS_HELLO,)),
-        )
+        self._handlers: tuple[Handler, ...] = (self._http1, self._http2, self._dns, self._tls)  # as HANDLER has them
 
     def counts(self) -> dict[str, int]:
         """What could not be read, paired or kept, by reason."""
@@ -106,7 +109,7 @@ class Requests:
 
     def read(self, records: NDArray[np.void], payloads: Iterable[NDArray[np.void]], to_wall_ns: int) -> Read:
         """A batch: connections' records (n,) RECORD, and first bytes, arrays of one dtype each, in the order to be read in."""
-        records = records.copy()
+        records = pick(records, slice(None)).copy()
         self._learn(records)
         told, events = [], [nothing()]
         for each in payloads:
@@ -114,10 +117,10 @@ class Requests:
                 told.append(self._spoken(each))
                 events += self._taken(each, to_wall_ns)
         events += self._over(records, to_wall_ns)
-        requests, rows = self._rows(together(*events))
-        told.append(self._named(requests, rows))
+        requests, rows, kinds = self._rows(together(*events))
+        told += self._named(requests, rows, kinds)
         details = np.concatenate((self._details(records), requests.astype(np.uint32)))
-        return Read(np.concatenate((records, rows)), details, _together(told))
+        return Read(join(records, rows), details, _together(told))
 
     def _learn(self, records: NDArray[np.void]) -> None:
         new = self._sockets.learn(records)
@@ -127,20 +130,24 @@ class Requests:
         self._sockets.name(ours["conn_id"], detail(numbers, NameSource.DNS_ANSWER))
 
     def _spoken(self, payloads: NDArray[np.void]) -> Told:
-        seen = payloads[payloads["origin"] == Origin.PACKET]
-        connections, first = np.unique(seen["conn_id"], return_index=True)
-        spoken = SPOKEN[seen["kind"][first]]
+        connections, spoken, seen = payloads["conn_id"].copy(), SPOKEN[payloads["kind"]], payloads["origin"] == Origin.PACKET
+        if not seen.all():
+            connections, spoken = connections[seen], spoken[seen]
+        maybe = self._sockets.may_be_news(connections, spoken)
+        connections, first = np.unique(connections[maybe], return_index=True)
+        spoken = spoken[maybe][first]
         news = self._sockets.speak(connections, spoken)
         return Told(connections[news], spoken[news], np.zeros(int(news.sum()), np.uint32))
 
     def _taken(self, payloads: NDArray[np.void], to_wall_ns: int) -> list[Events]:
-        chosen = ((handler, np.isin(payloads["kind"], kinds)) for handler, kinds in self._kinds)
-        return [handler.take(payloads[mask], to_wall_ns) for handler, mask in chosen if mask.any()]
+        handlers = HANDLER[payloads["kind"]]
+        chosen = ((handler, handlers == place) for place, handler in enumerate(self._handlers))
+        return [handler.take(pick(payloads, mask), to_wall_ns) for handler, mask in chosen if mask.any()]
 
     def _over(self, records: NDArray[np.void], to_wall_ns: int) -> list[Events]:
         """What gets no answer any more, for its connection or its time is over."""
         events = []
-        ended = records[np.isin(records["event"], ENDS)]
+        ended = pick(records, np.isin(records["event"], ENDS)) if len(records) else records
         if len(ended):
             events += [each.ended(ended["conn_id"], ended["time_ns"], to_wall_ns) for each in self._handlers]
         now = time.monotonic_ns()
@@ -149,37 +156,40 @@ class Requests:
             events += [each.expire(now, to_wall_ns) for each in self._handlers]
         return events
 
-    def _rows(self, events: Events) -> tuple[NDArray[np.int64], NDArray[np.void]]:
-        """Of those requests that are still stored the numbers (n,), and the records (n,), in the order of their time."""
+    def _rows(self, events: Events) -> tuple[NDArray[np.int64], NDArray[np.void], NDArray[np.uint8]]:
+        """Of those requests that are still stored the numbers, the records, in the order of their time, and the kinds; (n,)."""
         order = np.argsort(events.time_ns, kind="stable")
-        order = order[self._store.stored(events.request[order])]
         requests = events.request[order]
-        columns = self._store.take(requests, (*SHARED, "client"))
+        stored = self._store.stored(requests)
+        if not stored.all():
+            order, requests = order[stored], requests[stored]
+        columns = self._store.take(requests, (*SHARED, "client", "kind"))
         rows = np.zeros(len(requests), RECORD)
         for name in SHARED:
             rows[name] = columns[name]
         rows["time_ns"], rows["event"] = events.time_ns[order], events.event[order]
-        rows["initiator"] = np.where(columns["client"] != 0, Initiator.LOCAL, Initiator.REMOTE)
+        rows["initiator"] = INITIATORS[columns["client"]]
         self._sockets.complete(rows)
-        return requests, rows
+        return requests, rows, columns["kind"]
 
-    def _named(self, requests: NDArray[np.int64], rows: NDArray[np.void]) -> Told:
+    def _named(self, requests: NDArray[np.int64], rows: NDArray[np.void], kinds: NDArray[np.uint8]) -> list[Told]:
         """Names that SNI and Host tell of connections; DNS answers are learnt for those to come."""
-        columns = self._store.take(requests, ("kind", "client", "conn_id", "cgroup_id", "text", "host", "answer", "answer_bytes"))
-        answered = (rows["event"] == Event.RESPONSE) & (columns["kind"] == Kind.DNS) & (columns["client"] != 0)
+        events = rows["event"]
+        answered = (kinds == Kind.DNS) & (events == Event.RESPONSE) & (rows["initiator"] == Initiator.LOCAL)
         if answered.any():
-            cgroup, answer, size, text = (columns[name][answered] for name in ("cgroup_id", "answer", "answer_bytes", "text"))
-            self.names.learn(cgroup, answer, size, text, rows["time_ns"][answered])
-        hello = rows["event"] == Event.HELLO
-        asked = (rows["event"] == Event.REQUEST) & np.isin(columns["kind"], HTTP)
-        by_sni = self._name(columns["conn_id"][hello], columns["text"][hello], NameSource.TLS_SNI)
-        return _together([by_sni, self._name(columns["conn_id"][asked], columns["host"][asked], NameSource.HTTP_HOST)])
+            columns = self._store.take(requests[answered], ("answer", "answer_bytes", "text"))
+            cgroups, times = rows["cgroup_id"][answered], rows["time_ns"][answered]
+            self.names.learn(cgroups, columns["answer"], columns["answer_bytes"], columns["text"], times)
+        hello, asked = events == Event.HELLO, (events == Event.REQUEST) & IS_HTTP[kinds]
+        named = ((hello, "text", NameSource.TLS_SNI), (asked, "host", NameSource.HTTP_HOST))
+        return [self._name(requests[which], rows["conn_id"][which], text, source) for which, text, source in named if which.any()]
 
-    def _name(self, connections: NDArray[np.uint64], texts: NDArray[np.uint8], source: NameSource) -> Told:
-        """Name connections (n,) by texts (n, w), each by its first."""
+    def _name(self, requests: NDArray[np.int64], connections: NDArray[np.uint64], text: str, source: NameSource) -> Told:
+        """Name connections (n,) by a column of requests (n,), each by its first."""
         unnamed = self._sockets.lack(connections, source)
         connections, first = np.unique(connections[unnamed], return_index=True)
-        names = texts[unnamed][first].reshape(-1).view(f"S{texts.shape[1]}").tolist()
+        texts = self._store.take(requests[unnamed][first], (text,))[text]
+        names = texts.reshape(-1).view(f"S{texts.shape[1]}").tolist()
         details = detail(np.array([self.names.names.number(public_name(name)) for name in names], np.uint32), source)
         news = self._sockets.name(connections, details)
         return Told(connections[news], np.zeros(int(news.sum()), np.uint8), details[news])
@@ -196,5 +206,8 @@ class Requests:
 
 
 def _together(told: list[Told]) -> Told:
+    filled = [each for each in told if each.connections.size] or [NOTHING_TOLD]
+    if len(filled) == 1:
+        return filled[0]
     names = ("connections", "spoken", "names")
-    return Told(*(np.concatenate([getattr(each, name) for each in told]) for name in names))
+    return Told(*(np.concatenate([getattr(each, name) for each in filled]) for name in names))

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from flows.agent.probe.record import RECORD
+from flows.agent.l7.http1_rows import pick
+from flows.agent.probe.record import RECORD, Initiator
 from flows.agent.store.public_names import NameSource, source_of
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ _ODD: Final = np.uint64(0x9E3779B97F4A7C15)  # of SplitMix64: spreads ids that c
 
 # Columns of a connection's records that its requests have, too.
 TAKEN: Final = ("start_ns", "netns", "pid", "comm", "initiator")
-SLOT: Final = np.dtype([("conn_id", "<u8"), *((name, RECORD[name]) for name in TAKEN), ("spoken", "u1"), ("name", "<u4")])
+# Aligned: NumPy copies columns that are not before it looks at them.
+SLOT: Final = np.dtype(
+    [("conn_id", "<u8"), *((name, RECORD[name]) for name in TAKEN), ("spoken", "u1"), ("name", "<u4")], align=True
+)
 
 
 class Sockets:
@@ -27,33 +31,45 @@ class Sockets:
     def __init__(self) -> None:
         self._slots = np.zeros(1 << SLOTS_LOG2, SLOT)
 
-    def _at(self, connections: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    def _at(self, connections: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Slot of each connection (n,)."""
-        at: NDArray[np.uint64] = (connections * _ODD) >> np.uint64(64 - SLOTS_LOG2)
+        at: NDArray[np.int64] = ((connections * _ODD) >> np.uint64(64 - SLOTS_LOG2)).view(np.int64)
         return at
 
     def learn(self, records: NDArray[np.void]) -> NDArray[np.bool_]:
-        """Records (n,) RECORD of connections, in order. Tells which are the first of theirs, bool (n,)."""
+        """Records (n,) RECORD of connections, in order. Tells which are of those that had none before, bool (n,)."""
         at = self._at(records["conn_id"])
-        new: NDArray[np.bool_] = self._slots["conn_id"][at] != records["conn_id"]
-        self._begin(at[new], records["conn_id"][new])
-        for name in TAKEN:
+        other = self._slots["conn_id"][at] != records["conn_id"]
+        new: NDArray[np.bool_] = other | (self._slots["initiator"][at] == Initiator.UNKNOWN)  # or its first bytes came before
+        self._begin(at[other], records["conn_id"][other])
+        for name in ("conn_id", *TAKEN):  # of connections that share a slot the last one has all of it
             self._slots[name][at] = records[name]
         return new
 
-    def _begin(self, at: NDArray[np.uint64], connections: NDArray[np.uint64]) -> None:
+    def _begin(self, at: NDArray[np.int64], connections: NDArray[np.uint64]) -> None:
         self._slots[at] = np.zeros((), SLOT)
         self._slots["conn_id"][at] = connections
 
     def complete(self, records: NDArray[np.void]) -> None:
         """Fill in, in place, what records (n,) RECORD made of requests lack: process, network namespace, beginning."""
-        at = self._at(records["conn_id"])
-        known = self._slots["conn_id"][at] == records["conn_id"]
-        for name in ("start_ns", "netns"):
-            records[name] = np.where(known, self._slots[name][at], records[name])
+        slots = pick(self._slots, self._at(records["conn_id"]))
+        known = slots["conn_id"] == records["conn_id"]
         lacking = known & (records["pid"] == 0)
-        for name in ("pid", "comm"):
-            records[name] = np.where(lacking, self._slots[name][at], records[name])
+        for names, which in ((("start_ns", "netns"), known), (("pid", "comm"), lacking)):
+            here = slice(None) if which.all() else which
+            for name in names if which.any() else ():
+                records[name][here] = slots[name][here]
+
+    def may_be_news(self, connections: NDArray[np.uint64], spoken: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Where speak() could change anything, bool (n,): all of those whose slot is not already as they say."""
+        at = self._at(connections)
+        slots = pick(self._slots, at)
+        other = (slots["conn_id"] != connections) | (slots["spoken"] != spoken)
+        if other.any():
+            changing = np.zeros(len(self._slots), bool)
+            changing[at[other]] = True
+            other = changing[at]
+        return other
 
     def speak(self, connections: NDArray[np.uint64], spoken: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """What is spoken on connections (n,), flows.v1.Spoken. Tells where that is news, bool (n,)."""
@@ -61,7 +77,7 @@ class Sockets:
         other = self._slots["conn_id"][at] != connections
         self._begin(at[other], connections[other])
         news: NDArray[np.bool_] = self._slots["spoken"][at] != spoken
-        self._slots["spoken"][at] = spoken
+        self._slots["conn_id"][at], self._slots["spoken"][at] = connections, spoken  # of those that share a slot the last
         return news
 
     def lack(self, connections: NDArray[np.uint64], source: NameSource) -> NDArray[np.bool_]:

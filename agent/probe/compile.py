@@ -18,8 +18,8 @@ from importlib import resources
 from pathlib import Path
 
 from flows.agent.probe.bpf import AttachType, ProgramType, VerifierError, load_program
-from flows.agent.probe.drop_reasons import drop_reasons
 from flows.agent.probe.btf import Btf, BtfError, Kind
+from flows.agent.probe.drop_reasons import drop_reasons
 from flows.agent.probe.openssl_source import OPENSSL
 from flows.agent.probe.openssl_source import SOURCE as OPENSSL_SOURCE
 from flows.agent.probe.source import Source
@@ -130,6 +130,7 @@ def compile_flags(btf: Btf, constants: dict[str, int], offsets: dict[str, tuple[
         "-isystem", "/usr/include",
         "-isystem", f"/usr/include/{machine}-linux-gnu",
         f"-DPAGE_SIZE={mmap.PAGESIZE}",
+        f"-DSTORES_IN_ORDER={int(machine == 'x86_64')}",
         *(f"-D{name}={value}ULL" for name, value in constants.items()),
         *offset_flags(btf, offsets),
     ]  # fmt: skip

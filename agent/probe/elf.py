@@ -152,7 +152,7 @@ class Elf:
         return None
 
     def code(self, offset: int, length: int) -> bytes:
-        """Bytes of the file from an offset on, of its executable segments only; fewer, or none, where they end. Raises OSError."""
+        """Bytes from an offset on, of executable segments only; fewer, or none, where they end. Raises OSError."""
         for segment in self._segments:
             start, end = int(segment["offset"]), int(segment["offset"]) + int(segment["file_bytes"])
             if segment["type"] == LOAD and segment["flags"] & EXECUTABLE and start <= offset < min(end, 1 << 62):

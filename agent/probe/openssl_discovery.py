@@ -16,6 +16,7 @@ from flows.agent.probe.openssl_processes import (
     Mapping,
     armed,
     comm,
+    mappings,
     memory_size,
     open_in_root,
     root_of,
@@ -23,7 +24,7 @@ from flows.agent.probe.openssl_processes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
     from flows.agent.probe.openssl_files import Attached, Files
 
@@ -114,10 +115,13 @@ class Discovery:
     def _look_at(self, pid: int) -> Iterator[UnseenProcess]:
         """The executable, which may have OpenSSL built in, and libraries by their names."""
         executable = f"/proc/{pid}/exe"
-        found = self._files.add(pid, os.open(executable, READ))
+        text = Path(f"/proc/{pid}/maps").read_bytes()
+        path = os.readlink(executable)  # noqa: PTH115 - may name what is gone
+        own = next((mapping for mapping in mappings(text) if mapping.path == os.fsencode(path)), None)
+        found = self._files.add(pid, os.open(executable, READ), _is_armed(pid, own) if own else None)
         if isinstance(found, Unseen):
-            yield UnseenProcess(pid, comm(pid), os.readlink(executable), found.reason)  # noqa: PTH115 - may name what is gone
-        mapped = tls_mappings(Path(f"/proc/{pid}/maps").read_bytes())
+            yield UnseenProcess(pid, comm(pid), path, found.reason)
+        mapped = tls_mappings(text)
         if not mapped:
             return
         with _root_folder(pid) as folder:
@@ -129,14 +133,14 @@ class Discovery:
     def _look_at_mapping(self, pid: int, folder: int, mapping: Mapping) -> Library | Unseen | None:
         if not is_openssl(mapping.name):
             return other_library(mapping.name)
-
-        def is_armed(file: Attached) -> bool:
-            return armed(pid, mapping, file.offset, file.original)
-
         try:
-            return self._files.add(pid, open_in_root(folder, mapping.path), is_armed)
+            return self._files.add(pid, open_in_root(folder, mapping.path), _is_armed(pid, mapping))
         except FileNotFoundError:
             return REPLACED
+
+
+def _is_armed(pid: int, mapping: Mapping) -> Callable[[Attached], bool]:
+    return lambda file: armed(pid, mapping, file.offset, file.original)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
-"""Where a probe costs least: x86-64 executes most replaced instructions by single-stepping, which takes 1 us, in a virtual machine 4 us.
+"""Where a probe costs least: x86-64 single-steps most of the instructions that a breakpoint replaces.
 
-A push is done by the kernel itself instead (arch/x86/kernel/uprobes.c, push_setup_xol_ops). SSL_read() of most builds does not begin
-with one; the local function that does its work, ssl_read_internal(), does. Elsewhere nothing is found, and nothing changes.
+That takes 1 us, and 4 us in a virtual machine. A push is done by the kernel itself instead (arch/x86/kernel/uprobes.c,
+push_setup_xol_ops). SSL_read() of most builds does not begin with one; the local function that does its work does:
+ssl_read_internal(). Elsewhere nothing is found, and nothing changes.
 """
 
 from __future__ import annotations

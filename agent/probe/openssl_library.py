@@ -22,7 +22,7 @@ PROBES: dict[bytes, tuple[str | None, str | None]] = {
     b"ssl_read_internal": ("enter_extended", "leave_read_extended"),
     b"ssl_write_internal": ("enter_extended", "leave_write_extended"),
 }
-# What both of two functions call with the arguments of the second: one probe in place of two, and a cheaper one (openssl_inner.py).
+# What both of two functions call with the arguments of the second: one probe in place of two, and cheaper (openssl_inner.py).
 INNER = {
     b"ssl_read_internal": (b"SSL_read", b"SSL_read_ex"),
     b"ssl_write_internal": (b"SSL_write", b"SSL_write_ex"),

@@ -100,7 +100,7 @@ class OpenSslSettings:
     """A power of two. 2,000 long ones: frames of HTTP/2, and requests of more than 208 bytes."""
 
     session_entries: int = 65_536
-    """TLS sessions known at once, 160 bytes each, taken as they come: above what one busy proxy holds."""
+    """TLS sessions known at once, 250 bytes each, taken as they come: above what one busy proxy holds."""
 
     call_entries: int = 16_384
     """Threads that are within a call, or were lately: 6 MB."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -189,16 +189,19 @@ class FlowStore:
 
     def tell_connections(self, told: Told, look_back: int) -> None:
         """What first bytes told of connections, for those of their flows that are among the last `look_back`."""
+        for name, values in (("icmp_code", told.spoken), ("detail", told.names)):
+            new = values != 0  # a connection may be told of twice: what is spoken, and its name
+            if new.any():
+                self._tell(name, told.connections[new], values[new], look_back)
+
+    def _tell(self, name: str, connections: NDArray[np.uint64], values: NDArray[Any], look_back: int) -> None:
         index = HashIndex(1)
-        index.insert(told.connections[:, None], np.arange(1, len(told.connections) + 1, dtype=np.uint32))
+        index.insert(connections[:, None], np.arange(1, len(connections) + 1, dtype=np.uint32))
         with self.lock:
             rows = np.arange(max(self.oldest, self.written - look_back), self.written) % self.capacity
             rows = rows[~of_requests(self._columns["event"][rows])]
             found = index.lookup(self._columns["conn_id"][rows])
-            rows, found = rows[found > 0], found[found > 0] - 1
-            for name, values in (("icmp_code", told.spoken), ("detail", told.names)):
-                new = values[found] != 0
-                self._columns[name][rows[new]] = values[found[new]]
+            self._columns[name][rows[found > 0]] = values[found[found > 0] - 1]
 
     def details_in_use(self) -> NDArray[np.uint32]:
         """Details of stored flows that are no requests', sorted."""

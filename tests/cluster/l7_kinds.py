@@ -1,4 +1,4 @@
-"""One connection, and on it all that HTTP/1.1 can do: `l7_kinds.py ADDRESS TAG`, run inside a pod against the demo's cache."""
+"""All that HTTP/1.1 can do, on a connection each: `l7_kinds.py ADDRESS TAG`, run inside a pod against the demo's cache."""
 
 from __future__ import annotations
 
@@ -46,53 +46,64 @@ class Client:
 
 
 def simple(client: Client, tag: str) -> None:
-    """One after the other."""
-    client.ask(f"GET /s/{tag}{SEGMENT}")
+    """One after the other; some of several packets."""
+    client.ask(f"GET /s/{tag}.whole{SEGMENT}")
     client.ask(f"GET /s/{tag}.range{SEGMENT}", "Range: bytes=5-99")
     client.ask(f"GET /s/{tag}.same{SEGMENT}", 'If-None-Match: "00001-1"')
     client.ask(f"HEAD /s/{tag}.head{SEGMENT}")
     client.ask(f"GET /chunked?parts=20&tag={tag}")
     client.ask(f"GET /slow?ms=300&tag={tag}")
-
-
-def large(client: Client, tag: str) -> None:
-    """Requests of several packets; a body that looks like requests."""
     client.ask(f"GET /s/{tag}.cookies{SEGMENT}", "Cookie: " + "c" * 6000)
-    client.send(f"POST /upload?tag={tag} HTTP/1.1", "Host: cache", "Expect: 100-continue", "Content-Length: 288000")
-    assert client.answer() == 100
-    client.socket.sendall(b"GET /not-one HTTP/1.1\r\n\r\n"[:24] * 12_000)
-    client.answer("POST")
     client.socket.sendall(f"GET /s/{tag}.halves/status/404 HTTP/1.1\r\nHost: ca".encode())
     time.sleep(0.05)
     client.socket.sendall(b"che\r\n\r\n")
     client.answer()
-    client.ask(f"PUT /s/{tag}/status/503", "Transfer-Encoding: chunked", body=b"3\r\nabc\r\n0\r\n\r\n")
+    client.ask(f"PUT /s/{tag}.put/status/503", "Transfer-Encoding: chunked", body=b"3\r\nabc\r\n0\r\n\r\n")
+    upload(client, tag, b"u" * 300_000)
+    client.ask(f"GET /s/{tag}.last/status/500")
+
+
+def upload(client: Client, tag: str, body: bytes) -> None:
+    """A body that waits for 100 Continue."""
+    client.send(f"POST /upload?tag={tag} HTTP/1.1", "Host: cache", "Expect: 100-continue", f"Content-Length: {len(body)}")
+    assert client.answer() == 100
+    client.socket.sendall(body)
+    client.answer("POST")
 
 
 def pipelined(client: Client, tag: str) -> None:
-    """Four requests in one packet, then one alone."""
+    """Three requests in packets of their own before the first answer; four in one packet; then one alone."""
+    for path in ("/slow?ms=100", f"/s/{tag}.burst/status/404", f"/s/{tag}.burst/status/503"):
+        client.send(f"GET {path} HTTP/1.1", "Host: cache")
+    for _ in range(3):
+        client.answer()
     requests = [f"GET /s/{tag}.pipe{status}/status/{status} HTTP/1.1\r\nHost: cache\r\n\r\n" for status in (200, 404, 503, 201)]
     client.socket.sendall("".join(requests).encode())
     for _ in requests:
         client.answer()
-    client.ask(f"GET /s/{tag}.after/status/500")
+    client.ask(f"GET /s/{tag}.after-pipe/status/500")
 
 
-def upgraded(client: Client) -> None:
+def alike(client: Client, tag: str) -> None:
+    """A body whose every packet may begin like a request."""
+    client.ask(f"GET /s/{tag}.before-alike/status/404")
+    upload(client, tag, b"GET /x HTTP/1.1\r\n\r\n12345" * 12_000)
+    client.ask(f"GET /s/{tag}.after-alike/status/503")
+
+
+def upgraded(client: Client, tag: str) -> None:
     """To something that is no HTTP, though it may look so."""
-    client.send("GET /socket HTTP/1.1", "Host: cache", "Upgrade: echo", "Connection: upgrade")
+    client.send(f"GET /socket?tag={tag} HTTP/1.1", "Host: cache", "Upgrade: echo", "Connection: upgrade")
     assert client.answer() == 101
-    client.socket.sendall(b"GET /s/after-the-upgrade HTTP/1.1\r\n")
+    client.socket.sendall(b"GET /after-the-upgrade HTTP/1.1\r\n")
     client.file.readline()
 
 
 def main() -> None:
-    client, tag = Client(sys.argv[1]), sys.argv[2]
-    simple(client, tag)
-    large(client, tag)
-    pipelined(client, tag)
-    upgraded(client)
-    client.socket.close()
+    for part in (simple, pipelined, alike, upgraded):
+        client = Client(sys.argv[1])
+        part(client, sys.argv[2])
+        client.socket.close()
 
 
 if __name__ == "__main__":

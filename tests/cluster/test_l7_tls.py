@@ -27,7 +27,7 @@ with context.wrap_socket(socket.create_connection((sys.argv[1], 443), 10), serve
 """
 
 
-def requests(demo: Demo, tag: str, *commands: list[str]) -> tuple[list[Told], Log]:
+def requests(demo: Demo, *commands: list[str]) -> tuple[list[Told], Log]:
     """Flows of what the player does, as both ends saw it; the server's log of it."""
     player, secure = one(demo, "demo/player-"), one(demo, "demo/secure-")
     log = Log(secure, "nginx")
@@ -47,7 +47,7 @@ def curl(tag: str, *words: str) -> list[str]:
 @pytest.mark.parametrize(("words", "protocol"), [(("--http1.1",), "HTTP/1.1"), ((), "HTTP/2"), (("--tls-max", "1.2"), "HTTP/2")])
 def test_https_by_curl_shows_method_path_and_status(demo: Demo, words: tuple[str, ...], protocol: str) -> None:
     tag = secrets.token_hex(4)
-    told, log = requests(demo, tag, curl(tag, *words))
+    told, log = requests(demo, curl(tag, *words))
     (row,) = [row for row in served(log) if tag in row.uri]
     answers = [one for one in told if one.path == row.path and one.connection.event == extension_pb2.RESPONSE]
     assert {one.by_client for one in answers} == {True, False}, "one of the ends was not seen"
@@ -61,7 +61,7 @@ def test_https_by_curl_shows_method_path_and_status(demo: Demo, words: tuple[str
 
 def test_https_by_python_shows_method_path_and_status(demo: Demo) -> None:
     tag = secrets.token_hex(4)
-    told, log = requests(demo, tag, ["python3", "-c", PYTHON, NAME, tag])
+    told, log = requests(demo, ["python3", "-c", PYTHON, NAME, tag])
     rows = {row.path: row.status for row in served(log) if tag in row.uri}
     assert len(rows) == 2
     for by_client in (True, False):
@@ -70,15 +70,20 @@ def test_https_by_python_shows_method_path_and_status(demo: Demo) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "version", "alpn"),
-    [(("--http1.1",), "TLSv1.3", ["http/1.1"]), (("--tls-max", "1.2"), "TLSv1.2", ["h2", "http/1.1"])],
+    ("words", "version", "alpn", "ports"),
+    [
+        (("--http1.1",), "TLSv1.3", ["http/1.1"], "61100-61199"),
+        (("--tls-max", "1.2"), "TLSv1.2", ["h2", "http/1.1"], "61200-61299"),
+    ],
 )
-def test_a_hello_names_the_server_and_what_was_agreed(demo: Demo, words: tuple[str, ...], version: str, alpn: list[str]) -> None:
-    tag = secrets.token_hex(4)
-    told, _ = requests(demo, tag, curl(tag, *words))
-    connection = {one.connection.id for one in told if tag in one.path}
-    hellos = [one for one in told if one.request.HasField("tls") and one.connection.id in connection]
-    assert hellos
+def test_a_hello_names_the_server_and_what_was_agreed(
+    demo: Demo, words: tuple[str, ...], version: str, alpn: list[str], ports: str
+) -> None:
+    first, last = map(int, ports.split("-"))
+    told, _ = requests(demo, curl(secrets.token_hex(4), *words, "--local-port", ports))
+    sent = [one for one in told if first <= one.flow.l4.TCP.source_port <= last]
+    hellos = [one for one in sent if one.connection.event == extension_pb2.HELLO]
+    assert {one.by_client for one in hellos} == {True, False}
     for hello in hellos:
         tls = hello.request.tls
         assert (tls.server_name, list(tls.alpn)) == (NAME, alpn)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import hosts
 import pytest
+from first_bytes import SETTINGS, Listener
 from watching import QUICK, Watch
 
 from flows.agent.probe.cgroup import find_subtree
@@ -27,3 +28,19 @@ def watch(both_hosts: tuple[Path, hosts.Host, hosts.Host]) -> Iterator[Watch]:
     root, client, server = both_hosts
     with Probe(QUICK, find_subtree(root)) as probe:
         yield Watch(probe, client, server)
+
+
+@pytest.fixture(scope="module")
+def first_bytes_probe(both_hosts: tuple[Path, hosts.Host, hosts.Host]) -> Iterator[Probe]:
+    """One for a whole module: what a test leaves behind is gone when the next one begins."""
+    with Probe(SETTINGS, find_subtree(both_hosts[0])) as probe:
+        yield probe
+
+
+@pytest.fixture
+def listener(first_bytes_probe: Probe, both_hosts: tuple[Path, hosts.Host, hosts.Host]) -> Listener:
+    _, client, server = both_hosts
+    made = Listener(first_bytes_probe, client, server)
+    first_bytes_probe.sample(1.0)
+    made.begin()
+    return made

@@ -19,8 +19,8 @@ SNI, HOST, DNS = NameSource.TLS_SNI, NameSource.HTTP_HOST, NameSource.DNS_ANSWER
 def record(conn_id: int, **fields: Any) -> np.ndarray[Any, Any]:
     made = np.zeros(1, RECORD)
     values = {
-        "conn_id": conn_id, "start_ns": 1_000 + conn_id % 1_000, "netns": 9, "pid": conn_id % 1_000, "comm": f"p{conn_id}".encode(),
-        "initiator": Initiator.LOCAL, "event": Event.ESTABLISHED, **fields,
+        "conn_id": conn_id, "start_ns": 1_000 + conn_id % 1_000, "netns": 9, "pid": conn_id % 1_000,
+        "comm": f"p{conn_id}".encode(), "initiator": Initiator.LOCAL, "event": Event.ESTABLISHED, **fields,
     }  # fmt: skip
     for name, value in values.items():
         made[name] = value

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import T0, WALL, packed, record
 
+from flows.agent.probe.record import Event
 from flows.agent.store.columns import BYTES_PER_FLOW
 from flows.agent.store.process_names import MAX_NAMES, ProcessNames
-from flows.agent.store.store import MAX_LOSSES, FlowStore, Renaming
+from flows.agent.store.store import MAX_LOSSES, FlowStore, Renaming, Told
 
 
 def filled(capacity: int, batches: list[int]) -> FlowStore:
@@ -97,6 +98,52 @@ def test_late_names_by_connection() -> None:
     store = filled(8, [3])
     store.rename_connections(np.array([1], np.uint64), Renaming(np.array([9], np.uint32), np.array([0], np.uint32)))
     assert store.column("remote", 0, 3).tolist() == [0, 9, 0]
+
+
+def told(*of: tuple[int, int, int]) -> Told:
+    """Of (connection, what is spoken, name's detail) each."""
+    columns = [np.array(column, dtype) for column, dtype in zip(zip(*of, strict=True), ("u8", "u1", "u4"), strict=True)]
+    return Told(*columns)
+
+
+@pytest.mark.parametrize(
+    ("news", "spoken", "names"),
+    [
+        ([(1, 2, 0)], [0, 2, 0, 2], [0, 0, 0, 0]),
+        ([(1, 0, 9)], [0, 0, 0, 0], [0, 9, 0, 9]),
+        ([(1, 2, 0), (1, 0, 9)], [0, 2, 0, 2], [0, 9, 0, 9]),
+        ([(1, 0, 9), (1, 2, 0), (2, 4, 8)], [0, 2, 4, 2], [0, 9, 8, 9]),
+        ([(1, 2, 9), (1, 3, 0)], [0, 3, 0, 3], [0, 9, 0, 9]),
+        ([(5, 2, 9)], [0, 0, 0, 0], [0, 0, 0, 0]),
+    ],
+)
+def test_flows_of_connections_are_told_what_first_bytes_tell(
+    news: list[tuple[int, int, int]], spoken: list[int], names: list[int]
+) -> None:
+    store, ends = FlowStore(8), np.zeros(4, np.uint32)
+    store.append(np.concatenate([record(conn_id=number) for number in (0, 1, 2, 1)]), ends, ends, WALL)
+    store.tell_connections(told(*news), 100)
+    assert store.column("icmp_code", 0, 4).tolist() == spoken
+    assert store.column("detail", 0, 4).tolist() == names
+
+
+def test_only_the_last_flows_of_connections_are_told_and_no_request() -> None:
+    store, ends = FlowStore(4), np.zeros(6, np.uint32)
+    events = [Event.ACTIVE, Event.ACTIVE, Event.ACTIVE, Event.REQUEST, Event.ACTIVE, Event.RESPONSE]
+    store.append(np.concatenate([record(event=event) for event in events]), ends, ends, WALL, details=np.arange(6, dtype="u4"))
+    store.tell_connections(told((1, 2, 9)), 3)
+    assert store.column("icmp_code", 2, 6).tolist() == [0, 0, 2, 0]
+    assert store.column("detail", 2, 6).tolist() == [2, 3, 9, 5]
+    assert store.details_in_use().tolist() == [2, 9]
+
+
+@pytest.mark.parametrize("capacity", [2, 3, 8])
+def test_details_stay_with_their_flows(capacity: int) -> None:
+    store, ends = FlowStore(capacity), np.zeros(5, np.uint32)
+    rows = np.concatenate([record(conn_id=number) for number in range(5)])
+    store.append(rows, ends, ends, WALL, details=np.arange(10, 15, dtype=np.uint32))
+    first = store.oldest
+    assert (store.column("detail", first, 5) - store.column("conn_id", first, 5)).tolist() == [10] * (5 - first)
 
 
 def test_rate_is_over_the_last_seconds() -> None:

