@@ -10,13 +10,13 @@ import numpy as np
 from flows.agent.l7 import http1_answers, http1_requests
 from flows.agent.l7.copied import copied
 from flows.agent.l7.events import Events, nothing, together
-from flows.agent.l7.http1_answers import ANSWER, MOST_INTERIM, SWITCHING, is_interim, place, sizes_of
+from flows.agent.l7.http1_answers import ANSWER, ANSWER_WITH_HEADERS, MOST_INTERIM, SWITCHING, is_interim, place, sizes_of
 from flows.agent.l7.http1_connections import Connections, after, key, link
+from flows.agent.l7.http1_distinct import distinct
 from flows.agent.l7.http1_headers import appended, kept
 from flows.agent.l7.http1_held import Held
 from flows.agent.l7.http1_pairing import MOST_WAITING, REMEMBERED_CALLS, REQUEST, Recent, Waiting, search
 from flows.agent.l7.http1_rows import join, pick
-from flows.agent.l7.http1_text import Text
 from flows.agent.probe.payload import PayloadKind
 from flows.agent.probe.record import Event
 from flows.agent.store.request_columns import Flag, Kind, State
@@ -41,7 +41,8 @@ class Http1:
     ) -> None:
         """most_waiting: requests without an answer that are remembered."""
         self._store, self._rules, self._timeout_ns = store, rules, timeout_ns
-        self._waiting, self._recent, self._held = Waiting(most_waiting), Recent(), Held()
+        self._answer_dtype = ANSWER_WITH_HEADERS if rules.keeps_headers else ANSWER
+        self._waiting, self._recent, self._held = Waiting(most_waiting), Recent(), Held(self._answer_dtype)
         self._connections = Connections()
         self._paired = [np.zeros(0, REQUEST)]  # of this call and those just before
         self._counts: Counter[str] = Counter()
@@ -59,8 +60,8 @@ class Http1:
         step = max(1, min(PART_BYTES // width, self._store.capacity))
         for begin in range(0, len(payloads), step):
             part = payloads[begin : begin + step]
-            events.append(self._ask(pick(part, part["kind"] == PayloadKind.HTTP_REQUEST), to_wall_ns))
-            events.append(self._answer(pick(part, part["kind"] == PayloadKind.HTTP_RESPONSE), to_wall_ns))
+            for kind, act in ((PayloadKind.HTTP_REQUEST, self._ask), (PayloadKind.HTTP_RESPONSE, self._answer)):
+                events.append(act(pick(part, part["kind"] == kind), to_wall_ns))
         events.append(self._resolve(to_wall_ns))
         return together(*events)
 
@@ -92,40 +93,42 @@ class Http1:
         """Store requests."""
         if not len(payloads):
             return nothing()
-        text = Text(payloads["text"], payloads["captured"])
-        heads = http1_requests.read(text, self._rules)
-        self._counts["http: not a request line"] += len(payloads) - len(heads.row)
-        requests = self._requests(payloads, heads)
+        texts = distinct(payloads)
+        once = http1_requests.read(texts.text, self._rules)
+        rows_with, which = texts.all_with(once.row)
+        read = http1_requests.Heads(rows_with, *(column[which] for column in once[1:]))
+        self._counts["http: not a request line"] += len(payloads) - len(read.row)
+        requests = self._requests(payloads, read)
         known, own = self._connections.ask(requests)
         new = self._is_new(requests, known, own)
         if not new.all():
-            requests, heads = pick(requests, new), http1_requests.Heads._make(column[new] for column in heads)
+            requests, read = pick(requests, new), http1_requests.Heads._make(column[new] for column in read)
             known, own = pick(known, new), own[new]
         requests["flags"] |= (own & known["pipelines"]) * PIPELINED
-        if len(heads.row) < len(payloads):
-            payloads = pick(payloads, heads.row)
+        if len(read.row) < len(payloads):
+            payloads = pick(payloads, read.row)
         rows: dict[str, NDArray[Any]] = copied(payloads) | {
             "time": requests["time_ns"].astype(np.int64) + to_wall_ns,
             "kind": np.full(len(requests), Kind.HTTP1, np.uint8),
             "request_bytes": payloads["length"],
             "response_bytes": np.full(len(requests), -1),
-            "flags": requests["flags"], "method": heads.method, "version": heads.version, "text": heads.text, "host": heads.host,
+            "flags": requests["flags"], "method": read.method, "version": read.version, "text": read.text, "host": read.host,
         }  # fmt: skip
         if self._rules.keeps_headers:
-            rows["headers"] = kept(text, heads.row, self._rules)
+            rows["headers"] = kept(texts.text, texts.of[read.row], self._rules)
         requests["number"] = self._store.add(rows)
         self._wait(requests, known, own)
         return _events(requests["number"], Event.REQUEST, requests["time_ns"])
 
-    def _requests(self, payloads: NDArray[np.void], heads: http1_requests.Heads) -> NDArray[np.void]:
-        if len(heads.row) < len(payloads):
-            payloads = pick(payloads, heads.row)
+    def _requests(self, payloads: NDArray[np.void], read: http1_requests.Heads) -> NDArray[np.void]:
+        if len(read.row) < len(payloads):
+            payloads = pick(payloads, read.row)
         requests = np.zeros(len(payloads), REQUEST)
         conn_id, links = payloads["conn_id"].copy(), link(payloads["sent"] != 0, payloads["origin"])
         sequence, acknowledged = payloads["sequence"].copy(), payloads["acknowledged"].copy()
         for name, values in (
             ("conn_id", conn_id), ("time_ns", payloads["time_ns"]), ("sequence", sequence), ("acknowledged", acknowledged),
-            ("link", links), ("method", heads.method), ("flags", heads.flags), ("place", self._connections.places(conn_id, links)),
+            ("link", links), ("method", read.method), ("flags", read.flags), ("place", self._connections.places(conn_id, links)),
             ("own", key(conn_id, links, sequence)), ("expects", key(conn_id, links, acknowledged)),
         ):  # fmt: skip
             requests[name] = values
@@ -180,7 +183,7 @@ class Http1:
 
     def _answer(self, payloads: NDArray[np.void], to_wall_ns: int) -> Events:
         """Pair answers, those that were held before with them."""
-        answers = self._read_answers(payloads) if len(payloads) else np.zeros(0, ANSWER)
+        answers = self._read_answers(payloads) if len(payloads) else np.zeros(0, self._answer_dtype)
         answers = self._held.with_new(answers)
         answers = self._move_on(answers)
         final = ~is_interim(answers)
@@ -194,22 +197,20 @@ class Http1:
 
     def _read_answers(self, payloads: NDArray[np.void]) -> NDArray[np.void]:
         """All answers in payloads: final ones may follow interim ones."""
-        text, rows, offset = (
-            Text(payloads["text"], payloads["captured"]),
-            np.arange(len(payloads)),
-            np.zeros(len(payloads), np.int64),
-        )
+        texts = distinct(payloads)
+        text, rows, offset = texts.text, np.arange(len(texts.text)), np.zeros(len(texts.text), np.int64)
         found: list[NDArray[np.void]] = []
         for depth in range(MOST_INTERIM):
-            answers, body = http1_answers.read(text)
-            if not depth:
-                self._counts["http: not a status line"] += len(payloads) - len(answers)
+            answers, body = http1_answers.read(text, self._answer_dtype)
             if self._rules.keeps_headers:
                 answers["headers"] = kept(text, answers["row"], self._rules)
             inner = answers["row"].copy()
-            answers["row"] = rows[inner]
-            place(answers, payloads, offset[inner])
-            found.append(answers)
+            of, which = texts.all_with(rows[inner])
+            found.append(pick(answers, which))
+            found[-1]["row"] = of
+            place(found[-1], payloads, offset[inner][which])
+            if not depth:
+                self._counts["http: not a status line"] += len(payloads) - len(of)
             follows = is_interim(answers) & (body >= 0)
             if not follows.any():
                 break
@@ -287,9 +288,11 @@ class Http1:
                 "answered": some["time_ns"].astype(np.int64) + to_wall_ns,
                 "kind": np.full(len(some), Kind.HTTP1, np.uint8),
                 "state": np.full(len(some), State.ALONE, np.uint8),
-                "flags": flags[part], "version": some["version"], "status": some["status"], "headers": some["headers"],
+                "flags": flags[part], "version": some["version"], "status": some["status"],
                 "response_bytes": sizes_of(np.zeros(len(some), np.uint8), some),
             }  # fmt: skip
+            if self._rules.keeps_headers:
+                rows["headers"] = some["headers"]
             events.append(_events(self._store.add(rows), Event.RESPONSE, some["time_ns"]))
         return together(*events)
 

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 # captured; body: Content-Length, -1: none or not captured.
 ANSWER: Final = np.dtype(
     [
-        ("conn_id", "u8"), ("link", "u1"), ("sequence", "u4"), ("acknowledged", "u4"), ("time_ns", "u8"), ("row", "i8"),
-        ("length", "u4"), ("status", "u2"), ("version", "u2"), ("flags", "u2"), ("head", "i8"), ("body", "i8"), ("calls", "u1"),
-        ("headers", "u1", (HEADER_BYTES,)),
+        ("conn_id", "u8"), ("time_ns", "u8"), ("row", "i8"), ("head", "i8"), ("body", "i8"), ("sequence", "u4"),
+        ("acknowledged", "u4"), ("length", "u4"), ("status", "u2"), ("version", "u2"), ("flags", "u2"), ("link", "u1"),
+        ("calls", "u1"),
     ],
     align=True,
 )  # fmt: skip
+# Where any header is kept.
+ANSWER_WITH_HEADERS: Final = np.dtype([*((name, ANSWER[name]) for name in ANSWER.names or ()), ("headers", "u1", (HEADER_BYTES,))])
 MOST_INTERIM: Final = 8  # answers before the final one in one payload; 100, 102 and 103 in turn need three
 SWITCHING: Final = 101
 HEAD, CONNECT = METHODS.index("HEAD"), METHODS.index("CONNECT")
@@ -30,8 +32,8 @@ _VERSION: Final = word(b"HTTP/1.")
 _LENGTH_DIGITS: Final = 15
 
 
-def read(text: Text) -> tuple[NDArray[np.void], NDArray[np.int64]]:
-    """Answers that n payloads begin with (k,): row, status, version, flags, head and body are set; and where each text goes on.
+def read(text: Text, dtype: np.dtype[np.void]) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+    """Answers of this dtype that n payloads begin with (k,): row, status, version, flags, head and body are set; and where each text goes on.
 
     The latter is a flat index (k,), -1: nowhere.
     """
@@ -41,7 +43,7 @@ def read(text: Text) -> tuple[NDArray[np.void], NDArray[np.int64]]:
     status, whole = _status(text)
     begins = (at & np.uint64((1 << 56) - 1)) == _VERSION
     row = (begins & (text.end >= text.begin + 7) & (digit <= 9) & (status >= 0)).nonzero()[0]
-    answers = np.zeros(len(row), ANSWER)
+    answers = np.zeros(len(row), dtype)
     answers["row"], answers["status"], answers["version"] = row, status[row], digit[row] + np.uint16(10)
     answers["flags"] = np.where(whole[row], 0, Flag.ANSWER_CUT)
     body = text.body[row]

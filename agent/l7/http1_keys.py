@@ -26,6 +26,8 @@ class Keys:
         self._table[slots] = places
         winners = self._table[slots]
         others = (winners != places).nonzero()[0]
+        self._shared = np.zeros(len(self._table), bool)
+        self._shared[slots[others]] = True
         self._others = others[np.argsort(keys[others])]
         self._other_keys = keys[self._others]
         self.twice = bool(
@@ -36,10 +38,11 @@ class Keys:
         """Where each of k hashes is (k,), and whether it is; any of equal ones."""
         if not len(self.keys):
             return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
-        at = self._table[self._slots(wanted)].astype(np.int64)
+        slots = self._slots(wanted)
+        at = self._table[slots].astype(np.int64)
         found = self.keys[at] == wanted
         if self._others.size and not found.all():
-            left = (~found).nonzero()[0]
+            left = (self._shared[slots] & ~found).nonzero()[0]
             place = np.minimum(np.searchsorted(self._other_keys, wanted[left]), len(self._others) - 1)
             at[left], found[left] = self._others[place], self._other_keys[place] == wanted[left]
         return at, found

@@ -13,7 +13,7 @@ import numpy as np
 
 from flows.agent.l7.http1_connections import after, key
 from flows.agent.l7.http1_keys import Keys
-from flows.agent.l7.http1_rows import join, pick, put
+from flows.agent.l7.http1_rows import copy, join, pick, put
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,7 +68,8 @@ class Waiting:
 
     def add(self, requests: NDArray[np.void]) -> NDArray[np.void]:
         """Wait for the answers of new requests. Returns those, old and new, that expect the same one: they wait no more."""
-        self._become(join(self.requests, requests))
+        # A copy in any case: move() changes them, and others have them, too.
+        self._become(join(self.requests, requests) if len(self.requests) else copy(requests))
         shared = pick(self.requests, slice(0))
         if self._keys.twice:
             order = np.argsort(self._keys.keys, kind="stable")

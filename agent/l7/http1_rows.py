@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from flows.agent.probe.payload import SHORT_PAYLOAD
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+# A payload without its text, which is the same for all sizes.
+PAYLOAD: Final = np.dtype([(name, SHORT_PAYLOAD[name]) for name in SHORT_PAYLOAD.names or () if name != "text"])
+
+
+def heads(payloads: NDArray[np.void], which: NDArray[np.int64]) -> NDArray[np.void]:
+    """Some payloads, by number, without their text: PAYLOAD (k,), copies."""
+    head = np.dtype({"names": ["head"], "formats": [f"V{PAYLOAD.itemsize}"], "itemsize": payloads.dtype.itemsize})
+    chosen: NDArray[np.void] = payloads.view(head)["head"][which].view(PAYLOAD)
+    return chosen
 
 
 def pick(rows: NDArray[np.void], which: NDArray[np.int64] | NDArray[np.bool_] | slice) -> NDArray[np.void]:
@@ -32,6 +45,12 @@ def join(*parts: NDArray[np.void]) -> NDArray[np.void]:
         return filled[0] if filled else parts[0]
     joined: NDArray[np.void] = np.concatenate([_plain(part) for part in filled]).view(parts[0].dtype)
     return joined
+
+
+def copy(rows: NDArray[np.void]) -> NDArray[np.void]:
+    """The same rows (n,), once more."""
+    again: NDArray[np.void] = _plain(rows).copy().view(rows.dtype)
+    return again
 
 
 def put(rows: NDArray[np.void], which: NDArray[np.int64] | NDArray[np.bool_], values: NDArray[np.void]) -> None:

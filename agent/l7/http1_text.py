@@ -31,14 +31,6 @@ def before(lengths: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
     return rows.view(np.uint8).reshape(-1, size)
 
 
-def places(text: NDArray[np.uint8], byte: int) -> NDArray[np.int64]:
-    """Where a byte is (k,), in order; of whole words of eight. nonzero() takes as long for each byte that is none, so it gets eight at a time first."""
-    found = text == byte
-    groups = found.view(np.uint64).nonzero()[0]
-    at = found.view("V8").take(groups).view(np.bool_).nonzero()[0]
-    return groups[at >> 3] * 8 + (at & 7)
-
-
 def anywhere(text: NDArray[np.uint8], byte: int) -> NDArray[np.bool_]:
     """Which rows of text (k, w) have a byte, which few have; bool (k,)."""
     found = text == byte
@@ -85,7 +77,7 @@ class Text:
         """matrix: (n, w), any stride; captured: bytes of each that are text, the rest is anything. Kept is what the longest needs."""
         count, width = len(matrix), max(1, min(matrix.shape[1], int(captured.max(initial=0))))
         self.width = width
-        self.flat = np.empty(-(-count * width // 8) * 8 + PAD, np.uint8)  # whole words, for places()
+        self.flat = np.empty(count * width + PAD, np.uint8)
         self.flat[: count * width].reshape(count, width)[:] = matrix[:, :width]
         self.flat[count * width :] = 0
         self.begin = np.arange(0, count * width, width)
@@ -119,7 +111,7 @@ class Text:
     @cached_property
     def lines(self) -> Lines:
         """All line feeds, in order."""
-        at = places(self.flat, LF)  # none in what is behind the last one: zeros
+        at = (self.flat == LF).nonzero()[0]  # none is in what is behind the last one: zeros
         row = at.astype(np.uint32) // np.uint32(self.width)  # of 32 bits: four times as fast
         within = at < self.end.take(row)
         return Lines(at, row) if within.all() else Lines(at[within], row[within])

@@ -11,7 +11,7 @@ from flows.agent.l7.dns import Dns
 from flows.agent.l7.dns_names import AnsweredNames
 from flows.agent.l7.events import nothing, together
 from flows.agent.l7.http1 import Http1
-from flows.agent.l7.http1_rows import join, pick
+from flows.agent.l7.http1_rows import copy, join, pick
 from flows.agent.l7.http2 import Http2
 from flows.agent.l7.sockets import Sockets
 from flows.agent.l7.tls import TlsHello
@@ -109,7 +109,7 @@ class Requests:
 
     def read(self, records: NDArray[np.void], payloads: Iterable[NDArray[np.void]], to_wall_ns: int) -> Read:
         """A batch: connections' records (n,) RECORD, and first bytes, arrays of one dtype each, in the order to be read in."""
-        records = pick(records, slice(None)).copy()
+        records = copy(records)
         self._learn(records)
         told, events = [], [nothing()]
         for each in payloads:

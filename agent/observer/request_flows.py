@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from operator import add
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
 from flows.agent.observer.dns_answer import dns_messages
+from flows.agent.observer.dns_fields import dns_fields
 from flows.agent.observer.fields import Fields, join, nanoseconds, number, texts
+from flows.agent.observer.http_fields import NO_PROTOCOL, PROTOCOLS, http_fields, ordinary
 from flows.agent.probe.record import Event
 from flows.agent.store.public_names import public_name
 from flows.agent.store.request_columns import METHODS, Flag, Kind, State
@@ -16,7 +20,7 @@ from flows.flow.tls_words import cipher_name, version_name
 from flows.proto import extension_pb2, flow_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -24,16 +28,21 @@ if TYPE_CHECKING:
 
     Columns = Mapping[str, NDArray[Any]]
 
+Made = tuple[bytes, bytes, bytes]
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
 REQUEST: Final = {each.name: each.number for each in extension_pb2.Request.DESCRIPTOR.fields}
-PROTOCOLS: Final = {9: b"HTTP/0.9", 10: b"HTTP/1.0", 11: b"HTTP/1.1", 20: b"HTTP/2"}
 MARKS: Final = tuple((flag, flag.bit_length() - 1) for flag in Flag)
 GONE: Final = b"request no longer kept"
 # Columns that are looked at here.
 COLUMNS: Final = (
     "time", "answered", "origin", "kind", "state", "flags", "method", "version", "status", "grpc", "qtype", "query_id", "attempt",
     "first", "request_bytes", "response_bytes", "text", "host", "headers", "answer", "answer_bytes",
+)  # fmt: skip
+# Those of them that http_fields() and dns_fields() look at, and flags.
+HTTP: Final = ("time", "answered", "origin", "method", "version", "status", "flags", "text", "host")
+DNS: Final = (
+    "time", "answered", "status", "flags", "text", "qtype", "query_id", "attempt", "first", "answer", "answer_bytes",
 )  # fmt: skip
 
 
@@ -60,23 +69,60 @@ def requested(store: RequestStore | None, columns: Columns) -> Requested:
             here = store.stored(numbers)
             rows = store.take(np.where(here, numbers, store.written - 1), COLUMNS)
         numbers = np.where(here, numbers, -1)
-    events, times = columns["event"].tolist(), columns["time"].tolist()
-    made = [
-        GONE_TEXT if number_ < 0 else _MAKERS[Kind(rows["kind"][at])](rows, at, event, time)
-        for at, (number_, event, time) in enumerate(zip(numbers.tolist(), events, times, strict=True))
-    ]
-    l7, summary, parts = ([each[part] for each in made] for part in range(3))
+    l7, summary, parts = _made(numbers, rows, columns)
     messages = _requests(numbers, rows, columns["event"], texts(parts)).rows() if rows else parts
     names = asked_names(rows) if rows else [b""] * count
     encrypted = (rows["kind"] == Kind.TLS) | (rows["origin"] != 0) if rows else np.zeros(count, np.bool_)
     return Requested(l7, summary, messages, names, encrypted & (numbers >= 0))
 
 
+def _made(numbers: NDArray[np.int64], rows: Columns, columns: Columns) -> tuple[list[bytes], list[bytes], list[bytes]]:
+    """Layer7, Summary and what is in Request for some kinds only, of n flows: the odd ones one by one."""
+    made = [GONE_TEXT] * len(numbers)
+    here, events, times = numbers >= 0, columns["event"], columns["time"]
+    if rows:
+        http = here & ordinary(rows, events)
+        dns = here & (rows["kind"] == Kind.DNS) & (events != Event.NO_RESPONSE)
+        for at in (here & ~http & ~dns).nonzero()[0].tolist():
+            made[at] = MAKERS[Kind(rows["kind"][at])](rows, at, int(events[at]), int(times[at]))
+        for mask, names, make in ((http, HTTP, _https), (dns, DNS, _dnses)):
+            which = mask.nonzero()[0]
+            if which.size:
+                some = make({name: rows[name][which] for name in names}, events[which])
+                for at, one in zip(which.tolist(), some, strict=True):
+                    made[at] = one
+    l7, summary, parts = zip(*made, strict=True) if made else ((), (), ())
+    return list(l7), list(summary), list(parts)
+
+
+def _https(rows: Columns, events: NDArray[np.uint8]) -> Iterator[Made]:
+    return zip(*http_fields(rows, events), map(_marked, rows["flags"].tolist()), strict=True)
+
+
+def _dnses(rows: Columns, events: NDArray[np.uint8]) -> Iterator[Made]:
+    l7, summary, dns = dns_fields(rows, events)
+    return zip(l7, summary, map(add, map(_marked, rows["flags"].tolist()), dns), strict=True)
+
+
 def asked_names(rows: Columns) -> list[bytes]:
     """The public name of who was asked (n,): SNI or Host; empty for none and for addresses."""
-    told = {Kind.TLS: "text", Kind.HTTP1: "host", Kind.HTTP2: "host", Kind.GRPC: "host"}
-    columns = (told.get(Kind(kind), "") for kind in rows["kind"].tolist())
-    return [public_name(rows[name][at].tobytes()).encode() if name else b"" for at, name in enumerate(columns)]
+    names, kinds = [b""] * len(rows["kind"]), rows["kind"]
+    for column, which in (("text", kinds == Kind.TLS), ("host", (kinds != Kind.TLS) & (kinds != Kind.DNS))):
+        at = which.nonzero()[0]
+        raw = rows[column][at]
+        for place, name in zip(at.tolist(), raw.view(f"S{raw.shape[1]}")[:, 0].tolist(), strict=True):
+            names[place] = _name(name)
+    return names
+
+
+@lru_cache(maxsize=4_096)
+def _name(text: bytes) -> bytes:
+    return public_name(text).encode()
+
+
+@lru_cache(maxsize=4_096)
+def _marked(flags: int) -> bytes:
+    return extension_pb2.Request(marks=_marks(flags)).SerializeToString()  # type: ignore[arg-type]
 
 
 def _requests(numbers: NDArray[np.int64], rows: Columns, events: NDArray[np.uint8], parts: Fields) -> Fields:
@@ -108,7 +154,6 @@ def _marks(flags: int) -> list[int]:
     return [position for flag, position in MARKS if flags & flag]
 
 
-Made = tuple[bytes, bytes, bytes]
 GONE_TEXT: Final[Made] = (b"", GONE, b"")
 
 
@@ -117,7 +162,7 @@ def _http(rows: Columns, at: int, event: int, _time: int) -> Made:
     http = flow_pb2.HTTP(
         method=METHODS[int(rows["method"][at])] or "UNKNOWN",
         url=_url(rows, at),
-        protocol=PROTOCOLS.get(int(rows["version"][at]), b"HTTP").decode(),
+        protocol=PROTOCOLS.get(int(rows["version"][at]), NO_PROTOCOL).decode(),
         headers=_headers(rows, at),
     )
     asked = int(rows["time"][at]) > 0
@@ -201,4 +246,4 @@ def _part(rows: Columns, at: int, **parts: Any) -> bytes:
     return request.SerializeToString()
 
 
-_MAKERS = {Kind.HTTP1: _http, Kind.HTTP2: _http, Kind.GRPC: _http, Kind.DNS: _dns, Kind.TLS: _tls}
+MAKERS = {Kind.HTTP1: _http, Kind.HTTP2: _http, Kind.GRPC: _http, Kind.DNS: _dns, Kind.TLS: _tls}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
+import numpy as np
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from flows.cli.batches import BatchResponses
@@ -29,6 +30,7 @@ class Followed:
 
     servers: Iterable[str]
     filters: list[flow_pb2.FlowFilter]
+    fields: Iterable[str] = ()  # of flows; none: all
     _messages: dict[str, list[flows_pb2.FlowBatch]] = field(default_factory=dict)
     _calls: list[Any] = field(default_factory=list)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -36,6 +38,8 @@ class Followed:
 
     def __enter__(self) -> Self:
         query = observer_pb2.GetFlowsRequest(whitelist=self.filters, follow=True)
+        if self.fields:
+            query.field_mask.paths.extend(self.fields)
         for server in self.servers:
             channel = grpc.insecure_channel(server)
             call = flows_pb2_grpc.FlowsStub(channel).GetFlows(flows_pb2.FlowsRequest(query=query))
@@ -74,6 +78,16 @@ class Followed:
         """Up to when a stream has all flows; ns since 1970."""
         marks = (message.watermark_ns for message in reversed(list(self._messages[server])))
         return next((mark for mark in marks if mark), 0)
+
+    def late(self) -> list[int]:
+        """Of flows that came after a watermark which is later than they are: by how many ns."""
+        found = []
+        for messages in self._messages.values():
+            mark = 0
+            for message in messages:
+                found += [mark - at for at in np.frombuffer(message.time_ns, "<i8").tolist() if at < mark]
+                mark = max(mark, message.watermark_ns)
+        return found
 
     def raw(self) -> bytes:
         """All that came, as it came over the wire."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import socket
+import struct
 from typing import TYPE_CHECKING
 
 import dns.message
 import numpy as np
 import pytest
 import talk
+import traffic
 from first_bytes import DNS_PORT, SETTINGS, Listener, texts
 
 from flows.agent.probe.cgroup import find_subtree
@@ -190,12 +193,29 @@ def test_long_answers_over_udp_are_cut_where_the_record_ends(listener: Listener,
     listener.ask([QUERY], [answer], port=53)
     for host in (listener.client, listener.server):
         payloads = listener.of(host)
-        fragmented = size > 1_472
-        kept = texts(payloads)[1][1] if len(payloads) > 1 else b""
-        assert texts(payloads)[0] == (DNS, QUERY)
-        assert kept == answer[:LONG_TEXT] or (fragmented and answer.startswith(kept))
-        if len(payloads) > 1 and not fragmented:
-            assert payloads["length"][1] == size
+        assert texts(payloads) == [(DNS, QUERY), (DNS, answer[:LONG_TEXT])]
+        assert payloads["length"].tolist() == [len(QUERY), size]
+
+
+@pytest.mark.parametrize(("length", "payload"), [(8, b""), (9, b"\0"), (19, bytes(11)), (8 + len(QUERY), QUERY)])
+def test_datagrams_that_are_no_whole_message(listener: Listener, length: int, payload: bytes) -> None:
+    """They leave as they are; a raw socket's own datagrams are nobody's questions."""
+    datagram = struct.pack("!HHHH", 4_100, 53, length, 0) + payload
+    with listener.server.start(talk.serve_datagrams, 4, [REPLY], 53) as serving:
+        serving.heard()
+        listener.client.run(traffic.send_raw, listener.client.address(4), listener.server.address(4), [(17, datagram)])
+        serving.heard()
+    assert texts(listener.of(listener.server)) == [(DNS, payload[: length - 8]), (DNS, REPLY)]
+    assert texts(listener.of(listener.client)) == []
+
+
+def test_noise_to_a_dns_port_leaves_what_sockets_get_and_nothing_stops(listener: Listener) -> None:
+    noise = random.Random(20)  # a fixed seed: the same packets each time
+    packets = [(noise.choice([6, 17]), struct.pack("!HH", 4_100, 53) + noise.randbytes(noise.randrange(60))) for _ in range(200)]
+    listener.client.run(traffic.send_raw, listener.client.address(4), listener.server.address(4), packets)
+    assert texts(listener.of(listener.client)) == []
+    listener.ask([QUERY], [REPLY], port=53)
+    assert texts(listener.of(listener.server)) == [(DNS, QUERY), (DNS, REPLY)]
 
 
 @pytest.mark.parametrize("port", [53, DNS_PORT])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import traffic
+from first_bytes import Listener, texts
 from test_attachment import attached
 from watching import QUICK, read
 
@@ -78,6 +79,23 @@ def test_what_happens_while_no_agent_runs_is_there_for_the_next(both_hosts: tupl
         assert closed(second) == 2 * NUMBER
         connect(client, server)
         assert closed(second) == 2 * NUMBER
+
+
+def test_first_bytes_that_come_while_no_agent_runs_are_there_for_the_next(
+    both_hosts: tuple[Path, Host, Host], keep: Path
+) -> None:
+    root, client, server = both_hosts
+    get, ok = b"GET / HTTP/1.1\r\nHost: web\r\n\r\n", b"HTTP/1.1 204 No Content\r\n\r\n"
+    with Probe(QUICK, find_subtree(root), keep) as first:
+        first.sample(0.0)
+        Listener(first, client, server).talk([(True, get), (False, ok)])
+    with Probe(QUICK, find_subtree(root), keep) as second:  # which samples anew
+        Listener(second, client, server).talk([(True, get), (False, ok)])
+    Listener(second, client, server).talk([(True, get), (False, ok)])
+    with Probe(QUICK, find_subtree(root), keep) as third:
+        payloads = Listener(third, client, server).look()
+    assert len(texts(payloads)) == 8
+    assert np.unique(payloads["conn_id"]).size == 4
 
 
 def test_a_connection_that_spans_two_agents_is_told_once_with_its_start(both_hosts: tuple[Path, Host, Host], keep: Path) -> None:

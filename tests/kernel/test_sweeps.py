@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import resource
 import struct
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hosts
 import numpy as np
 import pytest
 import traffic
@@ -17,6 +19,8 @@ from flows.agent.probe import bpf
 from flows.agent.probe.record import Counter, Event
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from watching import Watch
 
 MAPS_H = (Path(str(resources.files("flows.bpf"))) / "maps.h").read_text()
@@ -25,12 +29,12 @@ MANY = SWEPT["CONNECTIONS"] + 131
 
 
 @pytest.fixture(autouse=True)
-def many_descriptors() -> None:
+def many_descriptors() -> Iterator[None]:
     """Each program holds one end of all connections."""
-    import resource  # noqa: PLC0415
-
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4 * MANY), most))
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, max(before, 4 * MANY)), most))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
 
 
 def test_every_open_connection_is_told_of_while_it_is_active(watch: Watch) -> None:
@@ -47,15 +51,13 @@ def test_every_open_connection_is_told_of_while_it_is_active(watch: Watch) -> No
         assert len(last_records(watch.of(host, port))) == MANY
 
 
-def active(watch: Watch, host: object, port: int) -> int:
-    records = watch.of(host, port)  # type: ignore[arg-type]
+def active(watch: Watch, host: hosts.Host, port: int) -> int:
+    records = watch.of(host, port)
     return int(np.unique(records["conn_id"][records["event"] == Event.ACTIVE]).size)
 
 
 def test_every_connection_that_nobody_answers_is_told_of_once(watch: Watch) -> None:
     nowhere = "10.99.0.77"  # no host has it, and a static neighbour keeps the kernel from finding out
-    import hosts  # noqa: PLC0415
-
     hosts.ip("-n", watch.client.netns, "neigh", "replace", nowhere, "lladdr", "02:00:00:00:00:77", "dev", "w")
     with watch.client.start(traffic.connect_unanswered, nowhere, 80, MANY, 4.0) as asking:
         watch.until(lambda: (watch.of(watch.client, 80)["event"] == Event.UNANSWERED).sum() >= MANY)

@@ -1,0 +1,58 @@
+"""Texts that come several times are read once: both ends of a connection see the same, and many ask for the same again."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from flows.agent.l7.http1_keys import Keys
+from flows.agent.l7.http1_text import Text
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_FEW: Final = 64  # texts: finding equal ones would take longer than reading them
+_SEEDS: Final = np.array([secrets.randbits(64) | 1 for _ in range(1 << 8)], np.uint64)  # for the words of 2,048 bytes
+
+
+class Distinct(NamedTuple):
+    """n payloads' texts. text: k that differ, or some of them twice; of: which of those each payload has (n,)."""
+
+    text: Text
+    of: NDArray[np.int64]
+
+    def all_with(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Payloads (m,) with the given texts, which ascend, and for each the index of its text among them (m,)."""
+        places = np.full(len(self.text), -1)
+        places[rows] = np.arange(len(rows))
+        places = places[self.of]
+        there = (places >= 0).nonzero()[0]
+        return there, places[there]
+
+
+def distinct(payloads: NDArray[np.void]) -> Distinct:
+    """Of payloads (n,) of any width."""
+    text, captured = payloads["text"], payloads["captured"]
+    if len(payloads) < _FEW:
+        return Distinct(Text(text, captured), np.arange(len(payloads)))
+    width = min(text.shape[1], max(8, -(-int(captured.max()) // 8) * 8))
+    raw = np.ascontiguousarray(text[:, :width])
+    first = _first_equal(raw.reshape(-1).view(np.uint64).reshape(len(raw), -1), captured.astype(np.uint64))
+    own = first == np.arange(len(first))
+    rows = own.nonzero()[0]
+    return Distinct(Text(raw[rows], captured[rows]), (np.cumsum(own) - 1)[first])
+
+
+def _first_equal(words: NDArray[np.uint64], captured: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Of each text (n, w) one that is equal, the same for all that are (n,), or itself."""
+    mixed = words @ _SEEDS[: words.shape[1]] + captured * _SEEDS[-1]
+    mixed ^= mixed >> np.uint64(32)
+    mixed *= _SEEDS[-2]
+    at, _ = Keys(mixed).find(mixed)
+    other = (words.take(at, axis=0) != words) if len(words) else np.zeros((0, 1), bool)
+    if other.any() or (captured[at] != captured).any():  # nearly never: equal hashes of other texts
+        wrong = other.any(axis=1) | (captured[at] != captured)
+        at[wrong] = wrong.nonzero()[0]
+    return at
