@@ -21,10 +21,13 @@ PACED_SECONDS: Final = 6
 FULL_SECONDS: Final = 4
 FLOWS_PER_CONNECTION: Final = 4  # established and closed, at both ends
 PACED_CONNECTIONS: Final = 3_500 // FLOWS_PER_CONNECTION
-SETTLE_SECONDS: Final = 1.0  # what starting costs is not what running costs
+SETTLE_SECONDS: Final = 5.0  # what starting costs is not what running costs
+
+REQUESTS_PER_SECOND: Final = 5_000
 
 LOADS: Final[dict[str, Callable[[Load], object]]] = {
     "cpu_paced": lambda load: load.paced(PACED_CONNECTIONS, PACED_SECONDS),
+    "cpu_requests": lambda load: load.paced_requests(REQUESTS_PER_SECOND, PACED_SECONDS),
     "cpu_keepalive": lambda load: load.wrk(FULL_SECONDS, close=False),
     "cpu_connections": lambda load: load.wrk(FULL_SECONDS, close=True),
 }

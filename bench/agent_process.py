@@ -95,12 +95,12 @@ class AgentProcess:
 
 
 @contextlib.contextmanager
-def agent(pods: Pods, kubeconfig: Path | None = None) -> Iterator[AgentProcess]:
-    """Run an agent that watches both pods with its defaults; names from the API of the kubeconfig, if given."""
+def agent(pods: Pods, kubeconfig: Path | None = None, *flags: str) -> Iterator[AgentProcess]:
+    """Run an agent that watches both pods, with its defaults but for flags; names from the API of the kubeconfig, if given."""
     with tempfile.TemporaryDirectory() as name:
         address, log = f"unix://{name}/flows.sock", Path(name) / "log"
         names = ["--kubeconfig", str(kubeconfig)] if kubeconfig else ["--no-kubernetes"]
-        words = ["agent", "--cgroup", str(pods.observed), "--listen", address, "--node", "bench", *names]
+        words = ["agent", "--cgroup", str(pods.observed), "--listen", address, "--node", "bench", *names, *flags]
         with log.open("wb") as file:
             process = subprocess.Popen(inside(pods.apart, str(FLOWS), *words), stdout=file, stderr=file)
         started = AgentProcess(process, address, log)

@@ -17,16 +17,19 @@ if TYPE_CHECKING:
 
 ROUNDS: Final = 4
 SECONDS: Final = 3
+LOADS: Final = (
+    ("kernel_connection", True, "10 packets: opened, one request, closed"),
+    ("kernel_request", False, "one request and its answer on an open connection"),
+)
 
 
 def measure() -> Iterator[Measured]:
-    """Short connections, then keep-alive requests."""
-    with two_pods() as pods, servers(pods) as load, agent(pods) as running, count_run_time():
-        for name, close, note in (
-            ("kernel_connection", True, "10 packets: opened, one request, closed"),
-            ("kernel_request", False, "one request and its answer on an open connection"),
-        ):
-            yield Measured(name, [_ns_per_request(running, load, close=close) for _ in range(ROUNDS)], note)
+    """Short connections, then keep-alive requests; without requests, then with all that is looked at by default."""
+    with two_pods() as pods, servers(pods) as load:
+        for suffix, flags in (("", ("--no-requests",)), ("_l7", ())):
+            with agent(pods, None, *flags) as running, count_run_time():
+                for name, close, note in LOADS:
+                    yield Measured(name + suffix, [_ns_per_request(running, load, close=close) for _ in range(ROUNDS)], note)
 
 
 def _ns_per_request(running: AgentProcess, load: Load, *, close: bool) -> float:

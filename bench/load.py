@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from bench.pods import Pod, Pods
 
 HTTP_PORT: Final = 8088
+HTTPS_PORT: Final = 8443
 WRK_CONNECTIONS: Final = 32  # enough to keep one nginx worker busy, few enough that none waits
 START_SECONDS: Final = 5.0
 SLACK_SECONDS: Final = 20.0  # what a load may take beyond its time before it is given up
 PACED: Final = Path(__file__).with_name("paced.py")
+PACED_REQUESTS: Final = Path(__file__).with_name("paced.lua")
 LISTENING: Final = re.compile(r"^\s*\d+: \S+:([0-9A-F]{4}) \S+ 0A ", re.MULTILINE)  # /proc/net/tcp, state LISTEN
 
 NGINX: Final = """
@@ -73,6 +75,23 @@ class Load:
         url = f"http://{self.pods.server.address}:{HTTP_PORT}/"
         words = ["wrk", "-t1", f"-c{WRK_CONNECTIONS}", f"-d{seconds}s", *header, url]
         return self.pods.client.command(*words)
+
+    def https(self, seconds: int) -> int:
+        """The same over TLS, on connections that stay open."""
+        return self._requests(seconds, f"https://{self.pods.server.address}:{HTTPS_PORT}/")
+
+    def paced_requests(self, rate: int, seconds: int) -> int:
+        """Requests answered at a steady rate on connections that stay open."""
+        pace = ("-s", str(PACED_REQUESTS), "--", str(rate), str(WRK_CONNECTIONS))
+        return self._requests(seconds, f"http://{self.pods.server.address}:{HTTP_PORT}/", *pace)
+
+    def _requests(self, seconds: int, url: str, *script: str) -> int:
+        options = script[:2]
+        words = ["wrk", "-t1", f"-c{WRK_CONNECTIONS}", f"-d{seconds}s", *options, url, *script[2:]]
+        done = subprocess.run(
+            self.pods.client.command(*words), capture_output=True, text=True, timeout=seconds + SLACK_SECONDS, check=False
+        )
+        return requests(done.stdout + done.stderr)
 
     def iperf3(self, seconds: int) -> float:
         """Bits per second received over one TCP connection."""
@@ -132,11 +151,20 @@ def servers(pods: Pods) -> Iterator[Load]:
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         address = pods.server.address
-        (folder / "nginx.conf").write_text(NGINX.format(folder=folder, address=address, port=HTTP_PORT))
+        make_certificate(folder)
+        ports = {"port": HTTP_PORT, "https_port": HTTPS_PORT}
+        (folder / "nginx.conf").write_text(NGINX.format(folder=folder, address=address, **ports))
         for words in (("nginx", "-c", f"{folder}/nginx.conf"), ("iperf3", "-s")):
             stack.enter_context(running(pods.server.command(*words)))
-        wait_for_listeners(pods.server, {HTTP_PORT, 5201})
+        wait_for_listeners(pods.server, {HTTP_PORT, HTTPS_PORT, 5201})
         yield Load(pods, folder)
+
+
+def make_certificate(folder: Path) -> None:
+    """server.key and server.pem, self-signed."""
+    words = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=bench", "-days", "2")
+    files = ("-keyout", str(folder / "server.key"), "-out", str(folder / "server.pem"))
+    subprocess.run(["openssl", "req", "-x509", *words, *files], check=True, capture_output=True)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,8 @@ from bench import (
     first_list,
     ingest,
     kernel_cost,
+    l7_dns,
+    l7_http,
     losses,
     observe_cold,
     pod_changes,
@@ -58,10 +60,12 @@ class Benchmark:
 
 BENCHMARKS: Final = {
     "ingest": Benchmark(ingest.measure, 60),
+    "l7_http": Benchmark(l7_http.measure, 60),
+    "l7_dns": Benchmark(l7_dns.measure, 60),
     "stored_flow": Benchmark(stored_flow.measure, 30),
     "filter_scan": Benchmark(filter_scan.measure, 30),
-    "kernel_cost": Benchmark(kernel_cost.measure, 90),
-    "throughput": Benchmark(throughput.measure, 240),
+    "kernel_cost": Benchmark(kernel_cost.measure, 180),
+    "throughput": Benchmark(throughput.measure, 360),
     "losses": Benchmark(losses.measure, 90),
     "agent_cpu": Benchmark(agent_cpu.measure, 120),
     "resident": Benchmark(resident.measure, 120),

@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 
 PAIRS: Final = 10
 SECONDS: Final = 2  # of each load each time
-SETTLE_SECONDS: Final = 0.5  # the compiler's exit and the programs' removal are no part of the load
+SETTLE_SECONDS: Final = 5.0  # compilers, also that of the plaintext's programs, and the programs' removal are no part of the load
 
 LOADS: Final[dict[str, Callable[[Load], float]]] = {
     "kept_keepalive": lambda load: load.wrk(SECONDS, close=False),
+    "kept_https": lambda load: load.https(SECONDS),
     "kept_connections": lambda load: load.wrk(SECONDS, close=True),
     "kept_iperf3": lambda load: load.iperf3(SECONDS),
 }
 UNITS: Final = {
     "kept_keepalive": (1, "requests/s"),
+    "kept_https": (1, "requests/s"),
     "kept_connections": (1, "connections/s"),
     "kept_iperf3": (1e9, "Gbit/s"),
 }
