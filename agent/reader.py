@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from flows.agent.probe.payload import wipe
 from flows.agent.probe.record import Counter
 from flows.agent.store.store import SAMPLED, Renaming
 from flows.flow.endpoint import Evidence
@@ -226,6 +227,8 @@ class Reader(threading.Thread):
         """Connections' records, with those of requests after them, and the details of all (n,)."""
         self._taken += sum(map(len, payloads))
         read = requests.read(records, payloads, wall)
+        for each in payloads:
+            wipe(each)
         if read.told.connections.size:
             self._store.tell_connections(read.told, LOOK_BACK)
         return read.records, read.details

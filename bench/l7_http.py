@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BATCH: Final = 4096  # half of them requests: what 200 ms bring at 10,000 requests/s, seen by both ends
 CONNECTIONS: Final = 256
+SMALL: Final = 400
 BATCHES: Final = 60
 WARM_UP: Final = 16  # the store is filled once
 REQUESTS: Final = 32_768  # kept, as by default
@@ -37,7 +38,7 @@ LONG: Final = (
 )
 ANSWER: Final = (
     b"HTTP/1.1 206 Partial Content\r\nServer: nginx/1.24.0\r\nDate: Wed, 21 Oct 2026 07:28:00 GMT\r\n"
-    b"Content-Type: video/mp4\r\nContent-Length: 65536\r\nLast-Modified: Wed, 21 Oct 2026 07:00:00 GMT\r\n"
+    b"Content-Type: video/mp4\r\nContent-Length: %d\r\nLast-Modified: Wed, 21 Oct 2026 07:00:00 GMT\r\n"
     b"Connection: keep-alive\r\n\r\n"
 )
 
@@ -49,17 +50,25 @@ class UnpairedError(Exception):
 def measure() -> Iterator[Measured]:
     """Keep-alive connections with short requests, then with those of browsers; ns per record of each batch, CPU time."""
     yield _figure("l7_http", SHORT_PAYLOAD, SHORT, "half requests, half answers, 256 connections kept alive")
+    yield _figure("l7_http_small", SHORT_PAYLOAD, SHORT, f"the same in batches of {SMALL}", SMALL)
     yield _figure("l7_http_long", LONG_PAYLOAD, LONG, "requests of browsers, in records of 2,048 bytes")
 
 
-def _figure(name: str, dtype: np.dtype[np.void], request: bytes, note: str) -> Measured:
+def _figure(name: str, dtype: np.dtype[np.void], request: bytes, note: str, size: int = BATCH) -> Measured:
     store = RequestStore(REQUESTS)
     handler = Http1(store, Redaction())
-    times = [_batch_ns(handler, _requests(dtype, request, turn), _answers(turn)) / BATCH for turn in range(BATCHES)]
+    times = [_batch_ns(handler, *payloads_of(dtype, request, turn, size)) / size for turn in range(BATCHES)]
     states = store.take(np.arange(store.oldest, store.written), ("state",))["state"]
-    if store.written != BATCHES * BATCH // 2 or (states != State.ANSWERED).any():
+    if store.written != BATCHES * size // 2 or (states != State.ANSWERED).any():
         raise UnpairedError(f"{(states != State.ANSWERED).sum()} of {len(states)} requests without answer; {handler.counts()}")
     return Measured(name, times[WARM_UP:], note)
+
+
+def payloads_of(
+    dtype: np.dtype[np.void], request: bytes, turn: int, size: int = BATCH
+) -> tuple[NDArray[np.void], NDArray[np.void]]:
+    """Requests and answers of a batch, half of it each; both ends of a connection see the same."""
+    return _requests(dtype, request, turn, size), _answers(turn, size)
 
 
 def _batch_ns(handler: Http1, requests: NDArray[np.void], answers: NDArray[np.void]) -> int:
@@ -71,27 +80,28 @@ def _batch_ns(handler: Http1, requests: NDArray[np.void], answers: NDArray[np.vo
     return time.thread_time_ns() - start
 
 
-def _requests(dtype: np.dtype[np.void], request: bytes, turn: int) -> NDArray[np.void]:
-    made = _payloads(dtype, turn, PayloadKind.HTTP_REQUEST)
-    texts = [request % (b"film-%d" % (i % 97), i, i * 7919, i % 5) for i in range(len(made))]
+def _requests(dtype: np.dtype[np.void], request: bytes, turn: int, size: int) -> NDArray[np.void]:
+    made = _payloads(dtype, turn, PayloadKind.HTTP_REQUEST, size)
+    seen = [turn * len(made) + i // 2 for i in range(len(made))]  # by both ends
+    texts = [request % (b"film-%d" % (i % 97), i, i * 7919, i % 5) for i in seen]
     _write(made, texts)
     made["sent"] = 1
     return made
 
 
-def _answers(turn: int) -> NDArray[np.void]:
-    made = _payloads(SHORT_PAYLOAD, turn, PayloadKind.HTTP_RESPONSE)
-    _write(made, [ANSWER] * len(made))
+def _answers(turn: int, size: int) -> NDArray[np.void]:
+    made = _payloads(SHORT_PAYLOAD, turn, PayloadKind.HTTP_RESPONSE, size)
+    _write(made, [ANSWER % (30_000 + turn * len(made) + i // 2) for i in range(len(made))])
     made["sequence"], made["acknowledged"] = made["acknowledged"], made["sequence"] + np.uint32(1)
     made["time_ns"] += np.uint64(500_000)
     return made
 
 
-def _payloads(dtype: np.dtype[np.void], turn: int, kind: PayloadKind) -> NDArray[np.void]:
+def _payloads(dtype: np.dtype[np.void], turn: int, kind: PayloadKind, size: int) -> NDArray[np.void]:
     """Half a batch: each connection goes on where it was."""
-    made = np.zeros(BATCH // 2, dtype)
+    made = np.zeros(size // 2, dtype)
     place = np.arange(len(made))
-    exchange = turn * (len(made) // CONNECTIONS) + place // CONNECTIONS
+    exchange = turn * -(-len(made) // CONNECTIONS) + place // CONNECTIONS
     made["conn_id"] = place % CONNECTIONS + 1
     made["sequence"], made["acknowledged"] = exchange * 600, exchange * 65_800
     made["time_ns"] = exchange * 1_000_000 + place

@@ -35,6 +35,7 @@ http {{
     access_log off; keepalive_requests 100000000;
     server {{
         listen {address}:{port} backlog=4096; listen unix:{folder}/nginx.sock;
+        listen {address}:{https_port} ssl; ssl_certificate {folder}/server.pem; ssl_certificate_key {folder}/server.key;
         location / {{ return 200 "hello\\n"; }}
         location /status {{ stub_status; }}
     }}

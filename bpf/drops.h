@@ -102,7 +102,7 @@ static __always_inline void emit_unsent(struct dropped *dropped, struct exchange
 static __always_inline void on_drop(void *skb, u32 reason)
 {
 	struct dropped dropped = { .reason = reason };
-	struct exchange exchange = {};
+	struct exchange exchange = {}, *known;
 	void *sk, *net;
 	u64 now;
 
@@ -120,7 +120,13 @@ static __always_inline void on_drop(void *skb, u32 reason)
 		net = FIELD(void *, sk, OFFSET_sock_net);
 		dropped.netns = FIELD(u32, net, OFFSET_net_inum);
 		dropped.key.cgroup_id = cgroup_of(sk);
-		read_process(&exchange.process, (void *)bpf_get_current_task_btf());
+		known = exchanges.lookup(&dropped.key);
+		if (known) { /* the answer to a question that came */
+			exchange.id = known->id;
+			exchange.process = known->process;
+		} else {
+			read_process(&exchange.process, (void *)bpf_get_current_task_btf());
+		}
 		if (reason == NETFILTER_DROP)
 			emit_unsent(&dropped, &exchange);
 	}

@@ -58,12 +58,12 @@ class Pending:
 
     def remember(self, keys: NDArray[np.uint64], times: NDArray[np.uint64]) -> None:
         """Those that were answered, and when, so that a second answer to them is not taken for an answer to nothing."""
-        at = (keys % np.uint64(RECENT)).view(np.int64)
+        at = _slots(keys)
         self._recent[at], self._recent_ns[at] = keys, times
 
     def answered_lately(self, keys: NDArray[np.uint64], times: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Which of n were answered within LATE_NS before these times, as far as it is remembered; bool (n,)."""
-        at = (keys % np.uint64(RECENT)).view(np.int64)
+        at = _slots(keys)
         before = self._recent_ns[at]
         known: NDArray[np.bool_] = self._recent[at] == keys
         known &= (before <= times) & (times - before < np.uint64(LATE_NS))
@@ -104,3 +104,9 @@ class Pending:
         rows["state"][chosen] = GIVEN_UP
         rows["forget_ns"][chosen] = rows["asked"]["time_ns"][chosen] + np.uint64(self._timeout_ns + LATE_NS)
         return rows.take(chosen)
+
+
+def _slots(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Where each of n was answered lately. By both halves: those of one question to several servers share the lower one."""
+    slots: NDArray[np.int64] = ((keys ^ keys >> np.uint64(32)) % np.uint64(RECENT)).view(np.int64)
+    return slots

@@ -11,11 +11,11 @@ from flows.agent.l7 import http1_answers, http1_requests
 from flows.agent.l7.copied import copied
 from flows.agent.l7.events import Events, nothing, together
 from flows.agent.l7.http1_answers import ANSWER, ANSWER_WITH_HEADERS, MOST_INTERIM, SWITCHING, is_interim, place, sizes_of
-from flows.agent.l7.http1_connections import Connections, after, key, link
+from flows.agent.l7.http1_connections import Connections, after
 from flows.agent.l7.http1_distinct import distinct
 from flows.agent.l7.http1_headers import appended, kept
 from flows.agent.l7.http1_held import Held
-from flows.agent.l7.http1_pairing import MOST_WAITING, REMEMBERED_CALLS, REQUEST, Recent, Waiting, search
+from flows.agent.l7.http1_pairing import MOST_WAITING, REMEMBERED_CALLS, REQUEST, Recent, Waiting, requests_of, search
 from flows.agent.l7.http1_rows import join, pick
 from flows.agent.probe.payload import PayloadKind
 from flows.agent.probe.record import Event
@@ -94,11 +94,11 @@ class Http1:
         if not len(payloads):
             return nothing()
         texts = distinct(payloads)
-        once = http1_requests.read(texts.text, self._rules)
-        rows_with, which = texts.all_with(once.row)
-        read = http1_requests.Heads(rows_with, *(column[which] for column in once[1:]))
+        read = http1_requests.read(texts.text, self._rules)
+        rows_with, which = texts.all_with(read.row)
+        read = http1_requests.Heads._make(column[which] for column in read)._replace(row=rows_with)
         self._counts["http: not a request line"] += len(payloads) - len(read.row)
-        requests = self._requests(payloads, read)
+        requests = requests_of(payloads, read, self._connections)
         known, own = self._connections.ask(requests)
         new = self._is_new(requests, known, own)
         if not new.all():
@@ -119,20 +119,6 @@ class Http1:
         requests["number"] = self._store.add(rows)
         self._wait(requests, known, own)
         return _events(requests["number"], Event.REQUEST, requests["time_ns"])
-
-    def _requests(self, payloads: NDArray[np.void], read: http1_requests.Heads) -> NDArray[np.void]:
-        if len(read.row) < len(payloads):
-            payloads = pick(payloads, read.row)
-        requests = np.zeros(len(payloads), REQUEST)
-        conn_id, links = payloads["conn_id"].copy(), link(payloads["sent"] != 0, payloads["origin"])
-        sequence, acknowledged = payloads["sequence"].copy(), payloads["acknowledged"].copy()
-        for name, values in (
-            ("conn_id", conn_id), ("time_ns", payloads["time_ns"]), ("sequence", sequence), ("acknowledged", acknowledged),
-            ("link", links), ("method", read.method), ("flags", read.flags), ("place", self._connections.places(conn_id, links)),
-            ("own", key(conn_id, links, sequence)), ("expects", key(conn_id, links, acknowledged)),
-        ):  # fmt: skip
-            requests[name] = values
-        return requests
 
     def _is_new(self, requests: NDArray[np.void], known: NDArray[np.void], own: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Not sent again; bool (n,). known, own: what is remembered of their connections."""
@@ -188,7 +174,7 @@ class Http1:
         answers = self._move_on(answers)
         final = ~is_interim(answers)
         met = self._waiting.meet(pick(answers, final))
-        self._counts["http: answer again"] += np.count_nonzero(met.repeated)
+        self._counts["http: answer again"] += int(np.count_nonzero(met.repeated))
         self._pipelined(met.doubtful)
         left = ~final
         left[final] = met.left

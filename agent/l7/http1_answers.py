@@ -23,8 +23,8 @@ ANSWER: Final = np.dtype(
     ],
     align=True,
 )  # fmt: skip
-# Where any header is kept.
-ANSWER_WITH_HEADERS: Final = np.dtype([*((name, ANSWER[name]) for name in ANSWER.names or ()), ("headers", "u1", (HEADER_BYTES,))])
+_HEADERS: Final = ("headers", "u1", (HEADER_BYTES,))
+ANSWER_WITH_HEADERS: Final = np.dtype([*((name, ANSWER[name]) for name in ANSWER.names or ()), _HEADERS])  # if any are kept
 MOST_INTERIM: Final = 8  # answers before the final one in one payload; 100, 102 and 103 in turn need three
 SWITCHING: Final = 101
 HEAD, CONNECT = METHODS.index("HEAD"), METHODS.index("CONNECT")
@@ -33,7 +33,8 @@ _LENGTH_DIGITS: Final = 15
 
 
 def read(text: Text, dtype: np.dtype[np.void]) -> tuple[NDArray[np.void], NDArray[np.int64]]:
-    """Answers of this dtype that n payloads begin with (k,): row, status, version, flags, head and body are set; and where each text goes on.
+    """Answers of this dtype that n payloads begin with (k,): row, status, version, flags, head and body are set; and where each
+    text goes on.
 
     The latter is a flat index (k,), -1: nowhere.
     """

@@ -42,7 +42,7 @@ def distinct(payloads: NDArray[np.void]) -> Distinct:
     first = _first_equal(raw.reshape(-1).view(np.uint64).reshape(len(raw), -1), captured.astype(np.uint64))
     own = first == np.arange(len(first))
     rows = own.nonzero()[0]
-    return Distinct(Text(raw[rows], captured[rows]), (np.cumsum(own) - 1)[first])
+    return Distinct(Text(raw, captured[rows], rows), (np.cumsum(own) - 1)[first])
 
 
 def _first_equal(words: NDArray[np.uint64], captured: NDArray[np.uint64]) -> NDArray[np.int64]:
@@ -50,7 +50,7 @@ def _first_equal(words: NDArray[np.uint64], captured: NDArray[np.uint64]) -> NDA
     mixed = words @ _SEEDS[: words.shape[1]] + captured * _SEEDS[-1]
     mixed ^= mixed >> np.uint64(32)
     mixed *= _SEEDS[-2]
-    at, _ = Keys(mixed).find(mixed)
+    at = Keys(mixed).equal()
     other = (words.take(at, axis=0) != words) if len(words) else np.zeros((0, 1), bool)
     if other.any() or (captured[at] != captured).any():  # nearly never: equal hashes of other texts
         wrong = other.any(axis=1) | (captured[at] != captured)

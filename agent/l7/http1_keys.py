@@ -24,7 +24,7 @@ class Keys:
         self._table = np.zeros(1 << bits, np.int32)
         slots, places = self._slots(keys), np.arange(len(keys), dtype=np.int32)
         self._table[slots] = places
-        winners = self._table[slots]
+        self._winners = winners = self._table[slots]
         others = (winners != places).nonzero()[0]
         self._shared = np.zeros(len(self._table), bool)
         self._shared[slots[others]] = True
@@ -33,6 +33,15 @@ class Keys:
         self.twice = bool(
             (keys[winners[others]] == keys[others]).any() or (self._other_keys[1:] == self._other_keys[:-1]).any()
         )  # whether any key is there more than once
+
+    def equal(self) -> NDArray[np.int64]:
+        """Of each key one that is equal, the same for all that are (n,)."""
+        at = self._winners.astype(np.int64)
+        if self._others.size:
+            others = self._others
+            others = others[self.keys[at[others]] != self.keys[others]]
+            at[others] = self._others[np.searchsorted(self._other_keys, self.keys[others])]
+        return at
 
     def find(self, wanted: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Where each of k hashes is (k,), and whether it is; any of equal ones."""

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from flows.agent.l7.http1_connections import after, key
+from flows.agent.l7.http1_connections import after, key, link
 from flows.agent.l7.http1_keys import Keys
 from flows.agent.l7.http1_rows import copy, join, pick, put
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from flows.agent.l7.http1_connections import Connections
+    from flows.agent.l7.http1_requests import Heads
 
 REMEMBERED_CALLS: Final = 3  # before the present one: with it, two batches of two rings each
 MOST_WAITING: Final = 65_536  # twice the requests that are kept by default
@@ -43,6 +46,22 @@ class Met(NamedTuple):
     repeated: NDArray[np.bool_]
     left: NDArray[np.bool_]
     doubtful: NDArray[np.void]
+
+
+def requests_of(payloads: NDArray[np.void], read: Heads, connections: Connections) -> NDArray[np.void]:
+    """REQUEST (k,) of those payloads (n,) that were read as requests; their numbers are not known yet."""
+    if len(read.row) < len(payloads):
+        payloads = pick(payloads, read.row)
+    requests = np.zeros(len(payloads), REQUEST)
+    conn_id, links = payloads["conn_id"].copy(), link(payloads["sent"] != 0, payloads["origin"])
+    sequence, acknowledged = payloads["sequence"].copy(), payloads["acknowledged"].copy()
+    for name, values in (
+        ("conn_id", conn_id), ("time_ns", payloads["time_ns"]), ("sequence", sequence), ("acknowledged", acknowledged),
+        ("link", links), ("method", read.method), ("flags", read.flags), ("place", connections.places(conn_id, links)),
+        ("own", key(conn_id, links, sequence)), ("expects", key(conn_id, links, acknowledged)),
+    ):  # fmt: skip
+        requests[name] = values
+    return requests
 
 
 def search(sorted_keys: NDArray[np.uint64], keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -7,9 +7,11 @@ and DNS names. What is taken out of the middle of a text leaves HUBBLE_REDACTED;
 from __future__ import annotations
 
 import re
+import secrets
+from collections import OrderedDict
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
     from flows.agent.l7.redact_rules import Rule
 
-REMEMBERED: Final = 2_048  # paths and names that rules were applied to: 4 MB if all are as long as a payload
+REMEMBERED: Final = 2_048  # paths and names that rules were applied to
+T = TypeVar("T")
 AT, SLASH, QUESTION, HASH = b"@/?#"
 
 # Kept only if the allow list names them: a deny list of other headers must not let these through.
@@ -45,11 +48,26 @@ class Kept(NamedTuple):
 
 
 class Paths(NamedTuple):
-    """Of n paths: text (n, w or TEXT_BYTES) u1, zeros after the end; changed: something was taken out; cut: it is not whole (n,)."""
+    """Of n paths: text (n, w or TEXT_BYTES), zeros after the end; changed: something was taken out; cut: it is not whole (n,)."""
 
     text: NDArray[np.uint8]
     changed: NDArray[np.bool_]
     cut: NDArray[np.bool_]
+
+
+def _remembered(redact: Callable[..., T]) -> Callable[..., T]:
+    """The same function, which remembers results by a keyed hash of what they are of: that itself stays nowhere."""
+    key, known = secrets.token_bytes(16), OrderedDict[bytes, T]()
+
+    def remembered(raw: bytes, *flags: bool) -> T:
+        digest = blake2b(raw + bytes(flags), key=key, digest_size=16).digest()
+        if digest not in known:
+            if len(known) >= REMEMBERED:
+                known.popitem(last=False)
+            known[digest] = redact(raw, *flags)
+        return known[digest]
+
+    return remembered
 
 
 @dataclass(frozen=True)
@@ -67,9 +85,9 @@ class Redaction:
     _name: Callable[[bytes], bytes] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Remember the latest paths and names; Python's cache is bounded."""
-        object.__setattr__(self, "_path", lru_cache(REMEMBERED)(self._redact_path))
-        object.__setattr__(self, "_name", lru_cache(REMEMBERED)(self._redact_name))
+        """Remember what the latest paths and names became."""
+        object.__setattr__(self, "_path", _remembered(self._redact_path))
+        object.__setattr__(self, "_name", _remembered(self._redact_name))
 
     @classmethod
     def of(cls, settings: Mapping[str, object]) -> Redaction:

@@ -15,7 +15,7 @@ from flows.agent.l7.http1_rows import copy, join, pick
 from flows.agent.l7.http2 import Http2
 from flows.agent.l7.sockets import Sockets
 from flows.agent.l7.tls import TlsHello
-from flows.agent.probe.payload import Origin, PayloadKind
+from flows.agent.probe.payload import Origin, PayloadKind, wipe
 from flows.agent.probe.record import RECORD, Event, Initiator
 from flows.agent.store.public_names import NameSource, detail, number_of, public_name
 from flows.agent.store.request_columns import Kind
@@ -64,6 +64,7 @@ SHARED: Final = (
 
 
 NOTHING_TOLD: Final = Told(np.zeros(0, np.uint64), np.zeros(0, np.uint8), np.zeros(0, np.uint32))
+SLACK_NS: Final = 20_000_000  # as of observer/fresh.py: by so much watermarks are behind the last look at the kernel
 EXPIRE_NS: Final = 500_000_000  # how often to look for what has waited too long
 
 
@@ -95,7 +96,7 @@ class Requests:
         name_rule = rules.dns_name if rules.dns_rules else None
         self._dns, self._tls = Dns(store, name_rule, dns_timeout_ns), TlsHello(store)
         self._http1, self._http2 = Http1(store, rules, http_timeout_ns), Http2(store, rules, http_timeout_ns)
-        self._expire_at = 0
+        self._expire_at = self._read_ns = 0
         self._handlers: tuple[Handler, ...] = (self._http1, self._http2, self._dns, self._tls)  # as HANDLER has them
 
     def counts(self) -> dict[str, int]:
@@ -109,6 +110,7 @@ class Requests:
 
     def read(self, records: NDArray[np.void], payloads: Iterable[NDArray[np.void]], to_wall_ns: int) -> Read:
         """A batch: connections' records (n,) RECORD, and first bytes, arrays of one dtype each, in the order to be read in."""
+        floor_ns, self._read_ns = self._read_ns - SLACK_NS, time.monotonic_ns()
         records = copy(records)
         self._learn(records)
         told, events = [], [nothing()]
@@ -117,7 +119,7 @@ class Requests:
                 told.append(self._spoken(each))
                 events += self._taken(each, to_wall_ns)
         events += self._over(records, to_wall_ns)
-        requests, rows, kinds = self._rows(together(*events))
+        requests, rows, kinds = self._rows(together(*events), floor_ns)
         told += self._named(requests, rows, kinds)
         details = np.concatenate((self._details(records), requests.astype(np.uint32)))
         return Read(join(records, rows), details, _together(told))
@@ -140,9 +142,14 @@ class Requests:
         return Told(connections[news], spoken[news], np.zeros(int(news.sum()), np.uint32))
 
     def _taken(self, payloads: NDArray[np.void], to_wall_ns: int) -> list[Events]:
-        handlers = HANDLER[payloads["kind"]]
-        chosen = ((handler, handlers == place) for place, handler in enumerate(self._handlers))
-        return [handler.take(pick(payloads, mask), to_wall_ns) for handler, mask in chosen if mask.any()]
+        handlers, events = HANDLER[payloads["kind"]], []
+        for place, handler in enumerate(self._handlers):
+            mask = handlers == place
+            if mask.any():
+                picked = pick(payloads, mask)
+                events.append(handler.take(picked, to_wall_ns))
+                wipe(picked)
+        return events
 
     def _over(self, records: NDArray[np.void], to_wall_ns: int) -> list[Events]:
         """What gets no answer any more, for its connection or its time is over."""
@@ -156,8 +163,12 @@ class Requests:
             events += [each.expire(now, to_wall_ns) for each in self._handlers]
         return events
 
-    def _rows(self, events: Events) -> tuple[NDArray[np.int64], NDArray[np.void], NDArray[np.uint8]]:
-        """Of those requests that are still stored the numbers, the records, in the order of their time, and the kinds; (n,)."""
+    def _rows(self, events: Events, floor_ns: int) -> tuple[NDArray[np.int64], NDArray[np.void], NDArray[np.uint8]]:
+        """Of those requests that are still stored the numbers, the records, in the order of their time, and the kinds; (n,).
+
+        What could be told only now of earlier, such as an answer for which no request came, is told as of floor_ns: readers were
+        promised that they had got all flows of before.
+        """
         order = np.argsort(events.time_ns, kind="stable")
         requests = events.request[order]
         stored = self._store.stored(requests)
@@ -167,7 +178,7 @@ class Requests:
         rows = np.zeros(len(requests), RECORD)
         for name in SHARED:
             rows[name] = columns[name]
-        rows["time_ns"], rows["event"] = events.time_ns[order], events.event[order]
+        rows["time_ns"], rows["event"] = np.maximum(events.time_ns[order], np.uint64(max(floor_ns, 0))), events.event[order]
         rows["initiator"] = INITIATORS[columns["client"]]
         self._sockets.complete(rows)
         return requests, rows, columns["kind"]

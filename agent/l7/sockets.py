@@ -64,7 +64,7 @@ class Sockets:
         """Where speak() could change anything, bool (n,): all of those whose slot is not already as they say."""
         at = self._at(connections)
         slots = pick(self._slots, at)
-        other = (slots["conn_id"] != connections) | (slots["spoken"] != spoken)
+        other: NDArray[np.bool_] = (slots["conn_id"] != connections) | (slots["spoken"] != spoken)
         if other.any():
             changing = np.zeros(len(self._slots), bool)
             changing[at[other]] = True

@@ -1,4 +1,4 @@
-"""Flows of DNS queries and answers, many at once: Layer7, Summary and flows.v1.Dns as bytes; what was asked before is remembered."""
+"""Flows of DNS queries and answers, many at once: Layer7, Summary and flows.v1.Dns as bytes; what came before is remembered."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REMEMBERED: Final = 8_192  # questions and answers to them, some 1 KB each
 
 
 class _Said(NamedTuple):
-    """What all queries of one question, or all equal answers to it, have in common: a flow.DNS, Summary, parts of a flows.v1.Dns."""
+    """What all queries of one question, or all equal answers, have in common: a flow.DNS, Summary, parts of a flows.v1.Dns."""
 
     dns: bytes
     summary: bytes
@@ -56,6 +56,11 @@ def dns_fields(rows: Columns, events: NDArray[np.uint8]) -> tuple[list[bytes], l
     return l7.rows(), [each.summary for each in said], extension.rows()
 
 
+def forget() -> None:
+    """Remember nothing."""
+    _said.cache_clear()
+
+
 def _all_said(rows: Columns, answers: NDArray[np.bool_]) -> Iterator[_Said]:
     names = np.ascontiguousarray(rows["text"]).view(f"S{TEXT_BYTES}")[:, 0].tolist()
     cut = (rows["flags"] & np.uint16(Flag.CUT) != 0).tolist()
@@ -71,7 +76,7 @@ def _all_said(rows: Columns, answers: NDArray[np.bool_]) -> Iterator[_Said]:
 
 
 @lru_cache(REMEMBERED)
-def _said(name: bytes, cut: bool, qtype: int, status: int = 0, message: bytes | None = None) -> _Said:  # noqa: FBT001
+def _said(name: bytes, cut: bool, qtype: int, status: int = 0, message: bytes | None = None) -> _Said:
     """message: an answer's without its id; None: a query."""
     row = {
         "text": name, "flags": Flag.CUT if cut else 0, "qtype": qtype, "query_id": 0, "attempt": 0, "first": 0, "status": status,
@@ -80,6 +85,6 @@ def _said(name: bytes, cut: bool, qtype: int, status: int = 0, message: bytes | 
     made = dns_messages(row, Event.REQUEST if message is None else Event.RESPONSE)
     begin = extension_pb2.Dns(qtype=made.extension.qtype, rcode=made.extension.rcode, rcode_name=made.extension.rcode_name)
     for each in ("qtype", "rcode", "rcode_name"):
-        made.extension.ClearField(each)  # type: ignore[arg-type]
+        made.extension.ClearField(each)
     dns, end = made.dns.SerializeToString(), made.extension.SerializeToString()
     return _Said(dns, made.summary.encode(), begin.SerializeToString(), end)

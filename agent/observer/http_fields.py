@@ -1,4 +1,4 @@
-"""Flows of ordinary HTTP requests and answers, many at once: Layer7 and Summary as bytes, the same that request_flows.py makes of one."""
+"""Flows of ordinary HTTP requests and answers, many at once: Layer7 and Summary as bytes, the same as request_flows.py makes."""
 
 from __future__ import annotations
 

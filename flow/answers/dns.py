@@ -24,18 +24,20 @@ from flows.flow.answers.dns_rows import (
 )
 from flows.flow.answers.fate import Drops, Judge, Judgement, Servers, troubled, upstream_of
 from flows.flow.answers.latency import ACCURACY_NOTE
-from flows.flow.answers.party import party
 from flows.flow.answers.reach import Reach
 from flows.flow.answers.recent import Recent
 from flows.flow.answers.requests import SECOND, Request, Requests
 from flows.flow.answers.table import OTHER, Groups, Table, overflow_note
-from flows.flow.answers.view import SLOW_NS, State, extension_of, is_slow, nanoseconds, rcode_name, view_of
+from flows.flow.answers.told import told
+from flows.flow.answers.view import SLOW_NS, State, is_slow, nanoseconds, rcode_name, view_told
 from flows.proto import extension_pb2, flow_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flows.flow.answers.table import Column
+    from flows.flow.answers.told import Told
+    from flows.flow.answers.view import View
     from flows.proto.flow_pb2 import Flow, FlowFilter
     from flows.proto.flows_pb2 import Coverage
 
@@ -74,20 +76,32 @@ class DnsAnswer:
 
     def add(self, flow: Flow) -> None:
         """A flow that was asked for; others than DNS are looked at for drops only."""
-        extension = extension_of(flow)
-        if (view := view_of(flow, extension)) is not None and view.dns is not None:
-            self._requests.add(view)
+        self.take(told(flow))
+
+    def take(self, known: Told) -> None:
+        """The same, of what it tells."""
+        view = view_told(known)
+        if view is None or view.dns is None:
+            self._take_drop(known)
+            return
+        self._requests.add(view)
+        if view.server.services:
             self._servers.learn_end(view.server, view.server.node or (view.node if view.at_client is False else ""))
+        self._learn_client(view)
+        self._settle()
+
+    def _learn_client(self, view: View) -> None:
+        if view.client.services:
             self._servers.learn_end(view.client, view.client.node or (view.node if view.at_client else ""))
-            self._settle()
-        elif flow.verdict in {flow_pb2.DROPPED, flow_pb2.ERROR} or extension.connection.error:
-            client, connection = party(flow, extension.source, "source"), extension.connection
-            why = flow_pb2.DropReason.Name(flow.drop_reason_desc) if flow.drop_reason_desc in flow_pb2.DropReason.values() else ""
-            dropped = flow.verdict == flow_pb2.DROPPED
-            told = connection.error if dropped or connection.error in _LOCAL_ERRORS else ""
-            told = told or (why if dropped else "")
-            if told:
-                self._drops.add(client.address, client.port, nanoseconds(flow.time), told)
+
+    def _take_drop(self, known: Told) -> None:
+        flow, error, client = known.flow, known.connection.error, known.source
+        dropped = flow.verdict == flow_pb2.DROPPED
+        why = error if dropped or error in _LOCAL_ERRORS else ""
+        if dropped and not why and flow.drop_reason_desc in flow_pb2.DropReason.values():
+            why = flow_pb2.DropReason.Name(flow.drop_reason_desc)
+        if why:
+            self._drops.add(client.address, client.port, nanoseconds(flow.time), why)
 
     def _settle(self) -> None:
         for request in self._requests.settled():
@@ -103,14 +117,17 @@ class DnsAnswer:
 
     def context(self, flow: Flow) -> None:
         """A flow of a second look: it counts for nothing, but tells of causes."""
-        extension = extension_of(flow)
-        if (view := view_of(flow, extension)) is None or view.dns is None:
-            source = party(flow, extension.source, "source")
-            self._servers.learn_end(source, source.node or (flow.node_name if extension.connection.observed_at_source else ""))
-            self.add(flow)
+        self.take_context(told(flow))
+
+    def take_context(self, known: Told) -> None:
+        """The same, of what it tells."""
+        if (view := view_told(known)) is None or view.dns is None:
+            source, observed = known.source, known.connection.observed_at_source
+            self._servers.learn_end(source, source.node or (known.flow.node_name if observed else ""))
+            self.take(known)
             return
         self._others.add(view)
-        self._servers.learn_end(view.client, view.client.node or (view.node if view.at_client else ""))
+        self._learn_client(view)
 
     def cover(self, coverage: Coverage) -> None:
         """How far an answer of the server can be trusted."""

@@ -6,15 +6,17 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from flows.flow.answers.party import LONGEST, party, transport
+from flows.flow.answers.party import LONGEST
 from flows.flow.answers.table import OTHER, Column, Groups, Kind, Row, Table, overflow_note
-from flows.flow.answers.view import extension_of, is_at_client, is_reply, nanoseconds
+from flows.flow.answers.told import told
+from flows.flow.answers.view import is_reply, nanoseconds
 from flows.proto import extension_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flows.proto.extension_pb2 import FlowExtension
+    from flows.flow.answers.told import Told
+    from flows.proto.extension_pb2 import Connection
     from flows.proto.flow_pb2 import Flow, FlowFilter
     from flows.proto.flows_pb2 import Coverage
 
@@ -90,21 +92,30 @@ class EncryptionAnswer:
 
     def add(self, flow: Flow) -> None:
         """A flow that was asked for."""
-        extension, layer4 = extension_of(flow), transport(flow)
-        source, destination = party(flow, extension.source, "source"), party(flow, extension.destination, "destination")
+        self.take(told(flow))
+
+    def take(self, known: Told) -> None:
+        """The same, of what it tells."""
+        flow, connection, layer4, source, destination = (
+            known.flow,
+            known.connection,
+            known.transport,
+            known.source,
+            known.destination,
+        )
         if layer4 not in {"TCP", "UDP", "SCTP"} or not source.address:
             return
-        reply = is_reply(flow, extension.connection.event)
+        reply = is_reply(flow, connection.event)
         client, server = (destination, source) if reply else (source, destination)
-        state, spoken = _said(flow, extension)
-        at_client = is_at_client(extension, reply=reply)
-        started = nanoseconds(extension.connection.started) if extension.connection.HasField("started") else 0
+        state, spoken = _said(flow, connection)
+        at_client = known.at_client(reply=reply)
+        started = nanoseconds(connection.started) if connection.HasField("started") else 0
         new = _Connection(Key(client.name, server.name, server.port, layer4), state, at_client, started)
         pair = self._pair((layer4, client.address, client.port), new)
         pair.last_seen = max(pair.last_seen, nanoseconds(flow.time))
         if spoken:
             pair.spoken.add(spoken)
-        tls = extension.connection.request.tls
+        tls = connection.request.tls
         for names, name in (
             (pair.versions, tls.version),
             (pair.server_names, tls.server_name),
@@ -121,6 +132,9 @@ class EncryptionAnswer:
 
     def context(self, flow: Flow) -> None:
         """Nothing is asked for twice."""
+
+    def take_context(self, known: Told) -> None:
+        """The same."""
 
     def cover(self, coverage: Coverage) -> None:
         """The line below says what is missing."""
@@ -171,11 +185,11 @@ class EncryptionAnswer:
         return self._pairs[known.key]
 
 
-def _said(flow: Flow, extension: FlowExtension) -> tuple[str, str]:
+def _said(flow: Flow, connection: Connection) -> tuple[str, str]:
     """What is known of a connection by one of its flows, and what is spoken there."""
-    if extension.connection.spoken in _SPOKEN:
-        return _SPOKEN[extension.connection.spoken]
-    request = extension.connection.request
+    if connection.spoken in _SPOKEN:
+        return _SPOKEN[connection.spoken]
+    request = connection.request
     if request.kind == extension_pb2.TLS or request.origin == extension_pb2.OPENSSL:
         return ENCRYPTED, "TLS"
     if flow.IP.encrypted:

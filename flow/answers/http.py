@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from flows.flow.answers.latency import ACCURACY_NOTE, Latency
 from flows.flow.answers.requests import Requests
 from flows.flow.answers.table import OTHER, Column, Groups, Kind, Row, Table, most_common, overflow_note
-from flows.flow.answers.view import State, view_of
+from flows.flow.answers.told import told
+from flows.flow.answers.view import State, view_told
 from flows.flow.paths import Templates, template
 from flows.proto.extension_pb2 import MIDDLE, PIPELINED
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flows.flow.answers.requests import Request
+    from flows.flow.answers.told import Told
     from flows.flow.answers.view import HttpPart
     from flows.proto.flow_pb2 import Flow, FlowFilter
     from flows.proto.flows_pb2 import Coverage
@@ -114,7 +116,11 @@ class HttpAnswer:
 
     def add(self, flow: Flow) -> None:
         """A flow that was asked for."""
-        view = view_of(flow)
+        self.take(told(flow))
+
+    def take(self, known: Told) -> None:
+        """The same, of what it tells."""
+        view = view_told(known)
         if view is None or view.http is None:
             return
         self._first = min(self._first or view.changed, view.changed)
@@ -134,6 +140,9 @@ class HttpAnswer:
 
     def context(self, flow: Flow) -> None:
         """Nothing is asked for twice."""
+
+    def take_context(self, known: Told) -> None:
+        """The same."""
 
     def cover(self, coverage: Coverage) -> None:
         """Endpoints are told as they were seen; the line below says what is missing."""

@@ -10,8 +10,7 @@ from flows.flow.answers.search import service_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from flows.proto.extension_pb2 import FlowExtension
-    from flows.proto.flow_pb2 import Flow
+    from flows.flow.answers.told import Told
 
 # Different Services that are remembered.
 MOST_SERVICES = 20_000
@@ -32,15 +31,11 @@ class Services:
         self._namespaces.setdefault(name, set()).add(namespace)
         self._count += 1
 
-    def learn(self, flow: Flow, extension: FlowExtension) -> None:
+    def learn(self, known: Told) -> None:
         """Those that a flow names."""
-        for service in (
-            flow.source_service,
-            flow.destination_service,
-            *extension.source.services,
-            *extension.destination.services,
-        ):
-            self.add(service.name, service.namespace)
+        for services in known.services:
+            for namespace, name in services:
+                self.add(name, namespace)
 
     def learn_name(self, name: str) -> None:
         """The one of a name that has been resolved."""

@@ -10,16 +10,16 @@ from flows.flow.answers import filters
 from flows.flow.answers.lookups import Lookup, Lookups
 from flows.flow.answers.meant import Services, wanted
 from flows.flow.answers.ndots import Cost
-from flows.flow.answers.party import party, transport
 from flows.flow.answers.reach import Reach
 from flows.flow.answers.requests import SECOND, Requests
 from flows.flow.answers.table import OTHER, Column, Groups, Kind, Row, Table, overflow_note
-from flows.flow.answers.view import extension_of, is_reply, nanoseconds, view_of
+from flows.flow.answers.told import told
+from flows.flow.answers.view import is_reply, nanoseconds, view_told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flows.proto.extension_pb2 import FlowExtension
+    from flows.flow.answers.told import Told
     from flows.proto.flow_pb2 import Flow, FlowFilter
     from flows.proto.flows_pb2 import Coverage
 
@@ -88,20 +88,19 @@ class _Connections:
     def __init__(self) -> None:
         self._began: OrderedDict[tuple[str, str], deque[tuple[int, str]]] = OrderedDict()
 
-    def learn(self, flow: Flow, extension: FlowExtension) -> None:
+    def learn(self, known: Told) -> None:
         """Takes what a flow tells; DNS itself is not what follows from a lookup."""
-        if flow.l7.WhichOneof("record") == "dns" or extension.connection.HasField("request"):
+        flow, connection, ours = known.flow, known.connection, known.extended
+        if flow.l7.WhichOneof("record") == "dns" or connection.HasField("request"):
             return
-        connection = extension.connection
-        ours = flow.HasField("extensions")
         if is_reply(flow) or (ours and not connection.HasField("started")):
             return
-        client, server = party(flow, extension.source, "source"), party(flow, extension.destination, "destination")
+        client, server = known.source, known.destination
         if not client.address or not server.address or server.port == 53:
             return
         time = nanoseconds(connection.started) if ours else nanoseconds(flow.time)
         began = self._began.setdefault((client.address, server.address), deque(maxlen=MOST_TIMES))
-        entry = (time, f"{server.address} {transport(flow)} {server.port}".strip())
+        entry = (time, f"{server.address} {known.transport} {server.port}".strip())
         if entry not in began:
             began.append(entry)
         if len(self._began) > MOST_PAIRS:
@@ -139,11 +138,14 @@ class NamesAnswer:
 
     def add(self, flow: Flow) -> None:
         """A flow that was asked for."""
-        extension = extension_of(flow)
-        self._services.learn(flow, extension)
-        view = view_of(flow, extension)
+        self.take(told(flow))
+
+    def take(self, known: Told) -> None:
+        """The same, of what it tells."""
+        self._services.learn(known)
+        view = view_told(known)
         if view is None or view.dns is None:
-            self._connections.learn(flow, extension)
+            self._connections.learn(known)
             return
         self._requests.add(view)
         self._settle()
@@ -165,11 +167,14 @@ class NamesAnswer:
 
     def context(self, flow: Flow) -> None:
         """A flow of a second look: it counts for nothing, but tells of connections and Services."""
-        extension = extension_of(flow)
-        self._services.learn(flow, extension)
-        view = view_of(flow, extension)
+        self.take_context(told(flow))
+
+    def take_context(self, known: Told) -> None:
+        """The same, of what it tells."""
+        self._services.learn(known)
+        view = view_told(known)
         if view is None:
-            self._connections.learn(flow, extension)
+            self._connections.learn(known)
         elif view.dns is not None and view.dns.addresses:
             self._services.learn_name(view.dns.name)
 

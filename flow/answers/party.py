@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from flows.proto.extension_pb2 import EndpointDetail
-    from flows.proto.flow_pb2 import Flow, Service
+    from flows.proto.flow_pb2 import Endpoint, Layer4, Service
 
 # Nothing that the network says is kept longer than this: a name in DNS has 253 characters, a path in the store 160.
 LONGEST = 512
@@ -17,12 +17,12 @@ class Party(NamedTuple):
 
     address: str = ""
     port: int = 0
+    dns: str = ""  # a name of the address
     namespace: str = ""
     pod: str = ""
     workload: str = ""
     service: str = ""
     services: tuple[str, ...] = ()  # that select the pod
-    dns: str = ""  # a name of the address
     unit: str = ""  # systemd unit, or name of the process
     pid: int = 0
     node: str = ""
@@ -47,25 +47,20 @@ def service_name(service: Service) -> str:
     return f"{service.namespace}/{service.name}"[:LONGEST] if service.name else ""
 
 
-def party(flow: Flow, detail: EndpointDetail, side: str) -> Party:
-    """The end at side (`source` or `destination`)."""
-    end = getattr(flow, side)
+def names_of(end: Endpoint, service: Service, detail: EndpointDetail) -> tuple[object, ...]:
+    """What a Party has from `namespace` on: what does not differ from flow to flow of an end."""
     namespace = end.namespace
     workload = end.workloads[0].name if end.workloads else ""
-    names = getattr(flow, f"{side}_names")
-    return Party(
-        address=getattr(flow.IP, side)[:LONGEST],
-        port=port_of(flow, side),
-        namespace=namespace[:LONGEST],
-        pod=_qualified(namespace, end.pod_name),
-        workload=_qualified(namespace, workload),
-        service=service_name(getattr(flow, f"{side}_service")),
-        services=tuple([service_name(each) for each in detail.services[:16]]) if detail.services else (),
-        dns=names[0][:LONGEST] if names else "",
-        unit=(detail.systemd_unit or detail.process.name)[:LONGEST],
-        pid=detail.process.pid,
-        node=detail.node[:LONGEST],
-        reserved=0 < end.identity < 256,
+    return (
+        namespace[:LONGEST],
+        _qualified(namespace, end.pod_name),
+        _qualified(namespace, workload),
+        service_name(service),
+        tuple([service_name(each) for each in detail.services[:16]]),
+        (detail.systemd_unit or detail.process.name)[:LONGEST],
+        detail.process.pid,
+        detail.node[:LONGEST],
+        0 < end.identity < 256,
     )
 
 
@@ -73,14 +68,17 @@ def _qualified(namespace: str, name: str) -> str:
     return f"{namespace}/{name}"[:LONGEST] if name and namespace else name[:LONGEST]
 
 
-def transport(flow: Flow) -> str:
+def transport(layer4: Layer4) -> str:
     """`TCP`, `UDP`, ...; "" if the flow does not tell."""
-    return flow.l4.WhichOneof("protocol") or ""
+    return layer4.WhichOneof("protocol") or ""
 
 
-def port_of(flow: Flow, side: str) -> int:
-    """Of a TCP, UDP or SCTP flow's end; 0 of any other."""
-    protocol = transport(flow)
-    if protocol not in {"TCP", "UDP", "SCTP"}:
-        return 0
-    return int(getattr(getattr(flow.l4, protocol), f"{side}_port"))
+def ports_of(layer4: Layer4, protocol: str) -> tuple[int, int]:
+    """Source's and destination's of TCP, UDP or SCTP; 0 of any other."""
+    if protocol == "TCP":
+        ports = layer4.TCP
+        return ports.source_port, ports.destination_port
+    if protocol not in {"UDP", "SCTP"}:
+        return 0, 0
+    datagrams = layer4.UDP if protocol == "UDP" else layer4.SCTP
+    return datagrams.source_port, datagrams.destination_port

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flows.flow.answers.view import State, View
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Hashable, Iterable, Iterator
 
 SECOND = 1_000_000_000
 # How long after its outcome the other end's view may still come, and after it was given up a late answer.
@@ -21,6 +20,8 @@ HOLD_NS = {"dns": 15 * SECOND, "http": 75 * SECOND}
 DNS_APART_NS, HTTP_APART_NS = 900_000_000, 5 * SECOND
 # Requests without an outcome that are kept; beyond that the oldest are taken as they are.
 MOST_OPEN = 50_000
+# After so many changes of what is due when, it is looked at how much of that is out of date.
+SWEEP = 4_096
 
 
 @dataclass(slots=True, eq=False)
@@ -31,6 +32,9 @@ class Request:
     at_server: View | None = None
     unsided: View | None = None
     due: int = 0
+    # Where it is found as long as the other end's view may come, and by its own view.
+    place: Hashable = None
+    identities: tuple[Hashable, ...] = ()
 
     @property
     def view(self) -> View:
@@ -61,12 +65,6 @@ class Request:
         else:
             self.at_server = view
 
-    def lacks(self, view: View) -> bool:
-        """Whether the view may be the other end's of this request."""
-        if view.at_client is None or self.unsided is not None:
-            return False
-        return (self.at_client if view.at_client else self.at_server) is None
-
 
 class Requests:
     """Flows' views in, in about the order of their time; whole requests out, once nothing more is expected of them.
@@ -77,8 +75,9 @@ class Requests:
 
     def __init__(self, most: int = MOST_OPEN) -> None:
         self._most = most
-        self._views: dict[tuple[Any, ...], list[tuple[View, Request]]] = {}
-        self._groups: defaultdict[tuple[Any, ...], list[Request]] = defaultdict(list)
+        self._views: dict[Hashable, tuple[View, Request]] = {}  # of numbered ones
+        self._asked: dict[Hashable, dict[Request, View]] = {}  # those without numbers that wait for an answer, in their order
+        self._lone: dict[Hashable, dict[Request, None]] = {}  # those that may still get this side's view, in their order
         self._due: list[tuple[int, int, Request]] = []
         self._open: dict[Request, None] = {}
         self._pushed = 0
@@ -87,8 +86,10 @@ class Requests:
 
     def add(self, view: View) -> None:
         """What one flow says of a request."""
-        self.watermark = max(self.watermark, view.changed)
-        known = self._known(view)
+        if view.changed > self.watermark:
+            self.watermark = view.changed
+        identity = _identity(view)
+        known = self._known(identity, view)
         if known is not None:
             known[0].merge(view)
             self._schedule(known[1], known[0])
@@ -97,23 +98,24 @@ class Requests:
             self.late += 1
             return
         request = self._partner(view)
-        if request is None:
-            request = Request()
-            self._open[request] = None
         request._put(view)
-        self._groups[_group(view)].append(request)
-        self._views.setdefault(_identity(view), []).append((view, request))
+        self._note(identity, view, request)
         self._schedule(request, view)
 
     def advance(self, time_ns: int) -> None:
         """Flows up to this time have come, if any did."""
         self.watermark = max(self.watermark, time_ns)
 
-    def settled(self) -> Iterator[Request]:
+    def settled(self) -> Iterable[Request]:
         """Those of which nothing more is expected; each is given once."""
+        if len(self._open) > self._most or (self._due and self._due[0][0] <= self.watermark):
+            return self._settled()
+        return ()
+
+    def _settled(self) -> Iterator[Request]:
         while self._due and self._due[0][0] <= self.watermark:
             due, _, request = heapq.heappop(self._due)
-            if request in self._open and request.due == due:
+            if request.due == due and request in self._open:
                 yield self._close(request)
         while len(self._open) > self._most:
             self.cut_short += 1
@@ -124,61 +126,100 @@ class Requests:
         for request in list(self._open):
             yield self._close(request)
 
-    def _known(self, view: View) -> tuple[View, Request] | None:
+    def _known(self, identity: Hashable, view: View) -> tuple[View, Request] | None:
         """The view that the flow goes on with: the same number; without numbers, the oldest that waits for an answer."""
-        alike = self._views.get(_identity(view), ())
         if view.number >= 0:
-            return alike[0] if alike else None
-        if view.state is not State.ANSWERED:
+            return self._views.get(identity)
+        if view.state is not State.ANSWERED or not (waiting := self._asked.get(identity)):
             return None
-        return next((pair for pair in alike if pair[0].state is State.ASKED), None)
+        request = next(iter(waiting))
+        found = waiting.pop(request)
+        if not waiting:
+            del self._asked[identity]
+        return found, request
 
-    def _partner(self, view: View) -> Request | None:
-        apart = DNS_APART_NS if view.dns is not None else HTTP_APART_NS
-        near = [
-            (rank, abs(request.time - view.time), position, request)
-            for position, request in enumerate(self._groups.get(_group(view), ()))
-            if request.lacks(view) and abs(request.time - view.time) <= apart and (rank := _rank(request.view, view)) is not None
-        ]
-        if not near:
-            return None
-        if view.dns is None:  # those of one connection come one after the other: in their order, whatever the clocks say
-            return min(near, key=lambda each: each[2])[3]
-        return min(near, key=lambda each: each[:3])[3]
+    def _note(self, identity: Hashable, view: View, request: Request) -> None:
+        """So that what else is told of the view is found to be of it."""
+        if view.number >= 0:
+            self._views[identity] = (view, request)
+        elif view.state is State.ASKED:
+            self._asked.setdefault(identity, {})[request] = view
+        else:
+            return
+        request.identities += (identity,)
 
-    def _schedule(self, request: Request, view: View) -> None:
-        wait = HOLD_NS["dns" if view.dns is not None else "http"]
-        due = request.time + wait
-        if any(each.state is State.ANSWERED for each in request.views if each.at_client is not False):
-            due = view.changed + LINGER_NS
-        elif any(each.state is State.GIVEN_UP for each in request.views):
-            due = view.changed + LATE_NS
-        elif request.at_client is None and view.state is State.ANSWERED:
-            due = view.changed + LINGER_NS
-        request.due = due
-        self._pushed += 1
-        heapq.heappush(self._due, (due, self._pushed, request))
+    def _partner(self, view: View) -> Request:
+        """The request whose other end this view is of; a new one if there is none."""
+        if view.at_client is None:
+            return self._new(None)
+        group = _group(view)
+        near = self._lone.get((view.at_client, group))
+        found = self._nearest(view, near) if near else None
+        return self._new((not view.at_client, group)) if found is None else self._joined(found)
 
-    def _close(self, request: Request) -> Request:
-        self._open.pop(request)
-        for view in request.views:
-            self._forget(self._groups, _group(view), request)
-            alike = self._views.get(_identity(view), [])
-            alike[:] = [pair for pair in alike if pair[1] is not request]
-            if not alike:
-                self._views.pop(_identity(view), None)
+    def _new(self, place: Hashable) -> Request:
+        request = Request(place=place)
+        self._open[request] = None
+        if place is not None:
+            self._lone.setdefault(place, {})[request] = None
+        return request
+
+    def _joined(self, request: Request) -> Request:
+        """It lacks nothing any more."""
+        if (place := request.place) is not None:
+            lone = self._lone[place]
+            del lone[request]
+            if not lone:
+                del self._lone[place]
+            request.place = None
         return request
 
     @staticmethod
-    def _forget(groups: dict[tuple[Any, ...], list[Request]], key: tuple[Any, ...], request: Request) -> None:
-        if (group := groups.get(key)) is None:
-            return
-        group[:] = [each for each in group if each is not request]
-        if not group:
-            del groups[key]
+    def _nearest(view: View, lone: Iterable[Request]) -> Request | None:
+        time = view.time
+        if view.dns is None:  # those of one connection come one after the other: in their order, whatever the clocks say
+            return next((each for each in lone if abs(each.time - time) <= HTTP_APART_NS), None)
+        near = [
+            (rank, apart, position, request)
+            for position, request in enumerate(lone)
+            if (apart := abs(request.time - time)) <= DNS_APART_NS and (rank := _rank(request.view, view)) is not None
+        ]
+        return min(near)[3] if near else None
+
+    def _schedule(self, request: Request, view: View) -> None:
+        client, server = request.at_client or request.unsided, request.at_server
+        asked, given_up, answered = State.ASKED, State.GIVEN_UP, State.ANSWERED
+        state = asked if client is None else client.state
+        if state is answered or (request.at_client is None and view.state is answered):
+            due = view.changed + LINGER_NS
+        elif state is given_up or (server is not None and server.state is given_up):
+            due = view.changed + LATE_NS
+        else:
+            due = request.time + HOLD_NS["dns" if view.dns is not None else "http"]
+        if due != request.due:
+            request.due = due
+            self._pushed += 1
+            heapq.heappush(self._due, (due, self._pushed, request))
+            if self._pushed % SWEEP == 0 and len(self._due) > 4 * len(self._open) + SWEEP:
+                self._sweep()
+
+    def _sweep(self) -> None:
+        """Forget what was due later before it had its outcome: it would be kept for as long as that."""
+        self._due = [each for each in self._due if each[2].due == each[0] and each[2] in self._open]
+        heapq.heapify(self._due)
+
+    def _close(self, request: Request) -> Request:
+        del self._open[request]
+        self._joined(request)
+        for identity in request.identities:
+            if self._views.pop(identity, None) is None and (waiting := self._asked.get(identity)):
+                waiting.pop(request, None)
+                if not waiting:
+                    del self._asked[identity]
+        return request
 
 
-def _identity(view: View) -> tuple[Any, ...]:
+def _identity(view: View) -> tuple[Hashable, ...]:
     """What all flows of one view have in common."""
     if view.number >= 0:
         return (view.node, view.connection, view.number)
@@ -189,7 +230,7 @@ def _identity(view: View) -> tuple[Any, ...]:
     return (view.node, *ends, view.http.method, view.http.path)
 
 
-def _group(view: View) -> tuple[Any, ...]:
+def _group(view: View) -> tuple[Hashable, ...]:
     """What both ends' views of one request have in common, also where addresses were translated between them."""
     if view.dns is not None:
         return (view.transport, view.dns.query_id, view.dns.name, view.dns.qtype)
@@ -199,7 +240,7 @@ def _group(view: View) -> tuple[Any, ...]:
 
 def _rank(one: View, other: View) -> int | None:
     """How surely two views are of one request: 0 by the client's address and port, 1 by a DNS query's id; None: they are not."""
-    if (one.client.address, one.client.port) == (other.client.address, other.client.port):
+    if one.client.port == other.client.port and one.client.address == other.client.address:
         return 0
     if one.dns is None or not one.dns.query_id:
         return None

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from google.protobuf.message import DecodeError
-
-from flows.flow.answers.party import LONGEST, NOBODY, Party, party, transport
+from flows.flow.answers.party import LONGEST, NOBODY, Party
+from flows.flow.answers.told import told
 from flows.proto import extension_pb2, flow_pb2
-from flows.proto.extension_pb2 import FlowExtension
 
 if TYPE_CHECKING:
-    from flows.proto.flow_pb2 import Flow
+    from flows.flow.answers.told import Told
+    from flows.proto.extension_pb2 import Connection, Request
+    from flows.proto.flow_pb2 import DNS, HTTP, Flow
 
 # IANA DNS RCODEs (RFC 6895 and its registry).
 RCODES = {
@@ -26,6 +27,9 @@ SLOW_NS = 500_000_000
 _AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 # Addresses of one answer that are looked at; more would only be told.
 MOST_ADDRESSES = 64
+# A URL comes with each flow of a request, four times if both ends are seen, and mostly again. None is longer than some KB.
+REMEMBERED_URLS = 2_048
+NO_MARKS: frozenset[int] = frozenset()
 
 
 class State(IntEnum):
@@ -87,7 +91,7 @@ class View:
     state: State
     latency: int | None = None
     late: bool = False
-    marks: frozenset[int] = frozenset()
+    marks: frozenset[int] = NO_MARKS
     dns: DnsPart | None = None
     http: HttpPart | None = None
     backend: Party = NOBODY
@@ -107,8 +111,9 @@ class View:
         if self.state is not State.ANSWERED and other.state is not State.ASKED:
             self.state = other.state
         self.late |= other.late
-        self.marks |= other.marks
-        self.backend = other.backend if other.backend != NOBODY else self.backend
+        if other.marks:
+            self.marks |= other.marks
+        self.backend = other.backend if other.backend is not NOBODY else self.backend
         if other.dns is not None and (self.dns is None or other.state is not State.ASKED):
             self.dns = _merged_dns(self.dns, other.dns)
         if other.http is not None and (self.http is None or other.state is not State.ASKED):
@@ -124,22 +129,16 @@ def _merged_dns(old: DnsPart | None, new: DnsPart) -> DnsPart:
 
 
 def _merged_http(old: HttpPart | None, new: HttpPart) -> HttpPart:
-    for name in ("method", "host", "path", "protocol", "service", "call", "request_bytes", "response_bytes", "status"):
-        if old is not None and not getattr(new, name):
-            setattr(new, name, getattr(old, name))
-    if old is not None and new.grpc_status is None:
+    if old is None:
+        return new
+    new.method, new.host, new.path = new.method or old.method, new.host or old.host, new.path or old.path
+    new.protocol, new.status = new.protocol or old.protocol, new.status or old.status
+    new.service, new.call = new.service or old.service, new.call or old.call
+    new.request_bytes = new.request_bytes or old.request_bytes
+    new.response_bytes = new.response_bytes or old.response_bytes
+    if new.grpc_status is None:
         new.grpc_status = old.grpc_status
     return new
-
-
-def extension_of(flow: Flow) -> FlowExtension:
-    """What the flow says beyond Hubble's; empty if it says nothing, or nothing that can be read."""
-    extension = FlowExtension()
-    try:
-        flow.extensions.Unpack(extension)
-    except DecodeError:
-        return FlowExtension()
-    return extension
 
 
 def nanoseconds(message: object) -> int:
@@ -157,116 +156,117 @@ def is_reply(flow: Flow, event: int = extension_pb2.EVENT_UNKNOWN) -> bool:
 _STATES = {extension_pb2.RESPONSE: State.ANSWERED, extension_pb2.NO_RESPONSE: State.GIVEN_UP, extension_pb2.REQUEST: State.ASKED}
 
 
-def view_of(flow: Flow, extension: FlowExtension | None = None) -> View | None:
-    """What a flow says of a DNS, HTTP or gRPC request; None if it speaks of none."""
-    record = flow.l7.WhichOneof("record")
+def view_of(flow: Flow) -> View | None:
+    """What a whole flow says of a DNS, HTTP or gRPC request; None if it speaks of none."""
+    return view_told(told(flow))
+
+
+def view_told(known: Told) -> View | None:
+    """The same of what it tells. Once per flow: what is needed of a message is read from it once."""
+    flow, connection = known.flow, known.connection
+    l7 = flow.l7
+    record = l7.WhichOneof("record")
     if record not in {"dns", "http"}:
         return None
-    extension = extension_of(flow) if extension is None else extension
-    connection, request = extension.connection, extension.connection.request
-    state = _STATES.get(connection.event) if connection.HasField("request") else None
+    requested, kind = connection.HasField("request"), l7.type
+    request, event = connection.request, connection.event
+    state = _STATES.get(event) if requested else None
     if state is None:
-        state = State.ANSWERED if flow.l7.type == flow_pb2.RESPONSE else State.ASKED
-    reply, time = is_reply(flow, connection.event), nanoseconds(flow.time)
-    source, destination = party(flow, extension.source, "source"), party(flow, extension.destination, "destination")
-    latency = _latency(flow, extension, state)
+        state = State.ANSWERED if kind == flow_pb2.RESPONSE else State.ASKED
+    reply, time = is_reply(flow, event), nanoseconds(flow.time)
+    latency = _latency(l7, request, state)
+    marks = frozenset(request.marks) if request.marks else NO_MARKS
     view = View(
-        node=flow.node_name[:LONGEST],
-        number=request.id if connection.HasField("request") else -1,
-        connection=connection.id,
-        at_client=is_at_client(extension, reply=reply) if connection.HasField("request") else None,
-        transport=transport(flow),
-        client=destination if reply else source,
-        server=source if reply else destination,
-        asked=time if state is State.ASKED else time - latency if latency is not None else None,
-        answered=time if state is State.ANSWERED else None,
-        changed=time,
-        state=state,
-        latency=latency,
-        late=extension_pb2.LATE_ANSWER in request.marks,
-        marks=frozenset(request.marks),
-        backend=_backend(connection),
-        verdict=flow.verdict,
+        flow.node_name[:LONGEST],
+        request.id if requested else -1,
+        connection.id,
+        known.at_client(reply=reply) if requested else None,
+        known.transport,
+        known.destination if reply else known.source,
+        known.source if reply else known.destination,
+        time if state is State.ASKED else time - latency if latency is not None else None,
+        time if state is State.ANSWERED else None,
+        time,
+        state,
+        latency,
+        extension_pb2.LATE_ANSWER in marks,
+        marks,
     )
+    view.backend, view.verdict = _backend(connection), flow.verdict
     if record == "dns":
-        view.dns = dns_part(flow, extension, state)
+        view.dns = dns_part(l7.dns, request, state)
     else:
-        view.http = http_part(flow, extension)
+        view.http = http_part(l7.http, request)
     return view
 
 
-def is_at_client(extension: FlowExtension, *, reply: bool) -> bool:
-    """Whether it was the client's socket that was looked at: its end is then named by its cgroup, and only that end."""
-    source, destination = (end.evidence == extension_pb2.CGROUP for end in (extension.source, extension.destination))
-    at_source = source if source != destination else extension.connection.observed_at_source
-    return bool(at_source != reply)
-
-
-def _latency(flow: Flow, extension: FlowExtension, state: State) -> int | None:
-    request = extension.connection.request
+def _latency(l7: flow_pb2.Layer7, request: Request, state: State) -> int | None:
     if request.HasField("latency"):
         return max(0, nanoseconds(request.latency))
-    return int(flow.l7.latency_ns) if state is State.ANSWERED and flow.l7.latency_ns else None
+    return int(l7.latency_ns) or None if state is State.ANSWERED else None
 
 
-def _backend(connection: extension_pb2.Connection) -> Party:
+def _backend(connection: Connection) -> Party:
     if not connection.HasField("backend"):
         return NOBODY
-    end = connection.backend.endpoint
-    return Party(
-        address=connection.backend.address,
-        port=connection.backend.port,
-        namespace=end.namespace,
-        pod=f"{end.namespace}/{end.pod_name}" if end.pod_name else "",
-        node=connection.backend.node,
-    )
+    backend = connection.backend
+    end = backend.endpoint
+    pod = f"{end.namespace}/{end.pod_name}" if end.pod_name else ""
+    found = Party(address=backend.address, port=backend.port, namespace=end.namespace, pod=pod, node=backend.node)
+    return found if found != NOBODY else NOBODY
 
 
-def dns_part(flow: Flow, extension: FlowExtension, state: State) -> DnsPart:
+def dns_part(dns: DNS, request: Request, state: State) -> DnsPart:
     """The DNS message's part."""
-    dns, more = flow.l7.dns, extension.connection.request.dns
-    qtype = more.qtype or ",".join(dns.qtypes[:4])
-    found = [record for record in more.answers[:MOST_ADDRESSES] if record.type in {"A", "AAAA"}]
+    more = request.dns
+    addresses, ttl, rcode, evidence = tuple(dns.ips[:MOST_ADDRESSES]) if dns.ips else (), int(dns.ttl), None, more.fate_evidence
+    if more.answers and not (addresses and ttl):
+        found = [record for record in more.answers[:MOST_ADDRESSES] if record.type in {"A", "AAAA"}]
+        addresses = addresses or tuple(record.data for record in found)
+        ttl = ttl or min((record.ttl for record in found), default=0)
+    if state is State.ANSWERED:
+        rcode = int(dns.rcode or more.rcode)
     return DnsPart(
-        name=dns.query[:LONGEST].lower().removesuffix(".") or ".",
-        qtype=qtype[:32],
-        query_id=more.id,
-        rcode=int(dns.rcode or more.rcode) if state is State.ANSWERED else None,
-        addresses=tuple(dns.ips[:MOST_ADDRESSES]) or tuple(record.data for record in found),
-        ttl=int(dns.ttl) or min((record.ttl for record in found), default=0),
-        attempt=more.attempt,
-        fate=more.fate,
-        evidence=more.fate_evidence[:LONGEST],
+        dns.query[:LONGEST].lower().removesuffix(".") or ".",
+        (more.qtype or ",".join(dns.qtypes[:4]))[:32],
+        more.id,
+        rcode,
+        addresses,
+        ttl,
+        more.attempt,
+        more.fate,
+        evidence[:LONGEST],
     )
 
 
-def http_part(flow: Flow, extension: FlowExtension) -> HttpPart:
+def http_part(http: HTTP, request: Request) -> HttpPart:
     """The HTTP request's part."""
-    http, request = flow.l7.http, extension.connection.request
-    host, path = split_url(http.url[: 8 * LONGEST])
-    grpc = request.grpc
-    status = None
-    if grpc.has_status:
-        status = grpc.status_name or str(grpc.status)
-    return HttpPart(
-        method=http.method[:32],
-        host=host[:LONGEST],
-        path=path[: 2 * LONGEST],
-        protocol=http.protocol[:32],
-        status=http.code,
-        service=grpc.service[:LONGEST],
-        call=grpc.method[:LONGEST],
-        grpc_status=status,
+    host, path = split_url(http.url)
+    part = HttpPart(
+        http.method[:32],
+        host,
+        path,
+        http.protocol[:32],
+        http.code,
         request_bytes=request.request_bytes,
         response_bytes=request.response_bytes,
     )
+    if request.HasField("grpc"):
+        grpc = request.grpc
+        part.service, part.call = grpc.service[:LONGEST], grpc.method[:LONGEST]
+        if grpc.has_status:
+            part.grpc_status = grpc.status_name or str(grpc.status)
+    return part
 
 
+@lru_cache(REMEMBERED_URLS)
 def split_url(url: str) -> tuple[str, str]:
-    """Host and path of a URL, or of a path alone. Query and user info are left out."""
+    """Host and path of a URL, or of a path alone; not more of them than is kept. Query and user info are left out."""
+    url = url[: 8 * LONGEST]
     found = _AUTHORITY.match(url)
     host, path = (found[1], url[found.end() :]) if found else ("", url)
-    return host.rpartition("@")[2], path.partition("?")[0].partition("#")[0] or "/"
+    host, path = host.rpartition("@")[2], path.partition("?")[0].partition("#")[0] or "/"
+    return host[:LONGEST], path[: 2 * LONGEST]
 
 
 def is_slow(view: View) -> bool:

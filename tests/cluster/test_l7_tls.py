@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 from l7_followed import Followed, Told, agents
 from l7_truth import Log, one, served
 
+from flows.demo import layout
 from flows.proto import extension_pb2, flow_pb2
 
 if TYPE_CHECKING:
@@ -42,6 +44,17 @@ def requests(demo: Demo, *commands: list[str]) -> tuple[list[Told], Log]:
 def curl(tag: str, *words: str) -> list[str]:
     """The command line of a request that is answered 404."""
     return ["curl", "-sS", "-o", "/dev/null", "--cacert", "/ca.crt", *words, f"https://{NAME}/s/{tag}/status/404?token=secret"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def attached(demo: Demo) -> None:
+    """Compiling the programs that read plain text takes an agent some seconds, on a busy machine many."""
+    deadline = time.monotonic() + 60
+    waiting = [agent["node"] for agent in demo.status()["agents"]]
+    while waiting and time.monotonic() < deadline:
+        waiting = [node for node in waiting if "reading plaintext" not in layout.agent_log(node).read_text()]
+        time.sleep(0.5)
+    assert not waiting, waiting
 
 
 @pytest.mark.parametrize(("words", "protocol"), [(("--http1.1",), "HTTP/1.1"), ((), "HTTP/2"), (("--tls-max", "1.2"), "HTTP/2")])

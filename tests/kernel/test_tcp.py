@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import multiprocessing
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -183,14 +184,16 @@ def test_connections_older_than_the_agent_are_shown_with_who_opened_them(
     both_hosts: tuple[Path, Host, Host], version: int
 ) -> None:
     root, client, server = both_hosts
+    over = multiprocessing.get_context("fork").Event()  # compiling takes its time
     with (
         server.start(traffic.serve_kept, version, N) as serving,
-        client.start(traffic.connect_kept, server.address(version), port := serving.heard(), N, 1.5) as kept,
+        client.start(traffic.connect_until, server.address(version), port := serving.heard(), N, over) as kept,
     ):
         assert kept.heard() == "open"
         with Probe(QUICK, find_subtree(root)) as probe:
             probe.sweep()
             records = read(probe)
+        over.set()
         kept.heard()
         serving.heard()
     for host, initiator in ((client, Initiator.LOCAL), (server, Initiator.REMOTE)):

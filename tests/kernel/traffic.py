@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from multiprocessing.synchronize import Event
 
 Say = "Callable[[object], None]"
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -139,6 +140,18 @@ def connect_kept(say: Callable[[object], None], address: str, port: int, number:
     for connection in connections:
         connection.close()
     return len(b"firstsecond") * number
+
+
+def connect_until(say: Callable[[object], None], address: str, port: int, number: int, over: Event) -> int:
+    """Open so many, send on each, say so, close when told. Gives bytes sent."""
+    connections = [socket.create_connection((address, port), timeout=20) for _ in range(number)]
+    for connection in connections:
+        connection.sendall(b"first")
+    say("open")
+    over.wait(60)
+    for connection in connections:
+        connection.close()
+    return len(b"first") * number
 
 
 def serve_udp(say: Callable[[object], None], version: int, number: int, answer: int) -> int:

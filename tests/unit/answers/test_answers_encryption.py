@@ -9,7 +9,7 @@ from answer_samples import A, B, Call, Pod, Query, connection, fed, rows
 
 from flows.flow.answers import encryption
 from flows.flow.answers.encryption import EncryptionAnswer
-from flows.flow.answers.view import extension_of
+from flows.flow.answers.told import extension_of
 from flows.proto import extension_pb2
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from answer_samples import (
 
 from flows.flow.answers.dns import DnsAnswer
 from flows.flow.answers.fate import fates
-from flows.flow.answers.view import extension_of, view_of
+from flows.flow.answers.told import extension_of
+from flows.flow.answers.view import view_of
 from flows.proto import extension_pb2
 from flows.proto.flow_pb2 import Flow
 

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 T = 1_700_000_000_000_000_000
-MESSAGE = (
-    b"\x12\x34\x85\x80\0\x01\0\x01\0\0\0\0\x01a\x01b\0\0\x01\0\x01\xc0\x0c\0\x01\0\x01\0\0\0\x1e\0\x04\x0a\x60\x01\x02"
-)
+MESSAGE = b"\x12\x34\x85\x80\0\x01\0\x01\0\0\0\0\x01a\x01b\0\0\x01\0\x01\xc0\x0c\0\x01\0\x01\0\0\0\x1e\0\x04\x0a\x60\x01\x02"
 
 PATHS = st.one_of(
     st.sampled_from([b"", b"/", b"*", b"/media/film-1/seg-7.m4s", b"http://b/c", b"/a\0b", b"/\xff\xc3\xa9", b"/" + b"w" * 159]),
