@@ -6,6 +6,7 @@
 #include "drops.h"
 
 #define PASS 1
+#define PREFACE_WORD 0x5448202a20495250ULL /* "PRI * HT" */
 #define ROOT_CGROUP 1 /* inode of the root of a kernfs */
 
 /* A packet of a TCP socket: read at once where the headers have their usual form.
@@ -59,19 +60,21 @@ static __always_inline void on_first_bytes(
 	struct __sk_buff *skb, struct bpf_sock *sk, struct segment *segment, struct taken *taken, struct short_payload *slot)
 {
 	u64 word = *(u64 *)slot->text;
-	bool preface = word == 0x5448202a20495250ULL; /* "PRI * HT" */
+	bool preface = word == PREFACE_WORD;
+	bool whole = segment->length >= SHORTEST; /* else only of interest to who follows the connection */
 	struct http2 *http2;
 
-	if (begins_response(word)) {
+	if (whole && begins_response(word)) {
 		if (!sampled_out(segment->sequence))
 			emit_short(skb, sk, segment, taken, slot, HTTP_RESPONSE);
-	} else if (begins_request(word)) {
+	} else if (whole && begins_request(word)) {
 		if (!sampled_out(segment->acknowledged))
 			emit_whole(skb, sk, segment, taken, slot, HTTP_REQUEST);
-	} else if (begins_hello(slot->text)) {
+	} else if (whole && begins_hello(slot->text)) {
 		emit_whole(skb, sk, segment, taken, slot, TLS_HELLO);
 	} else {
 		http2 = http2_connections.sk_storage_get(sk, 0, 0);
+		preface = preface && whole;
 		if (preface || (!http2 && begins_headers(slot->text, segment->length)))
 			http2 = begin_http2(sk, segment, preface);
 		if (http2 && preface)
@@ -81,19 +84,33 @@ static __always_inline void on_first_bytes(
 	}
 }
 
+/* Whether on_first_bytes() would have had something to hand over, where there is no slot to look at it in. */
+static __always_inline bool begins_anything(struct __sk_buff *skb, struct bpf_sock *sk, struct segment *segment)
+{
+	u64 first[SHORTEST / 8] = {}; /* aligned */
+
+	if (http2_connections.sk_storage_get(sk, 0, 0))
+		return true;
+	if (bpf_skb_load_bytes(skb, segment->offset, first, SHORTEST) < 0)
+		return false;
+	return begins_response(first[0]) || begins_request(first[0]) || begins_hello((u8 *)first) || first[0] == PREFACE_WORD ||
+	       begins_headers((u8 *)first, segment->length);
+}
+
 static __always_inline void on_payload(struct __sk_buff *skb, struct bpf_sock *sk, struct segment *segment)
 {
 	struct taken taken = {};
 	struct short_payload *slot;
 	bool dns = is_dns_port(sk->src_port) || is_dns_port(bpf_ntohs(sk->dst_port));
 
-	if (!dns && segment->length < SHORTEST)
-		return;
+	if (!dns && segment->length < SHORTEST && !http2_connections.sk_storage_get(sk, 0, 0))
+		return; /* of HTTP/2 also the least counts: windows and acknowledged settings come alone */
 	if (!begin_taking(&taken))
 		return;
 	slot = next_short(&taken);
 	if (!slot) {
-		count(LOST_PAYLOAD);
+		if (dns || begins_anything(skb, sk, segment))
+			count(LOST_PAYLOAD);
 	} else {
 		slot->head.captured = COPY(skb, segment->offset, slot->text, segment->length, SHORT_TEXT);
 		if (dns)

@@ -90,6 +90,15 @@ static __always_inline void emit_more(
 	keep(taken);
 }
 
+static __always_inline void lose_track(struct http2_side *side)
+{
+	side->known = 0;
+	side->wanted = 0;
+	side->have = 0;
+	side->number++; /* a gap in the numbers, so that the reader knows */
+	count(HTTP2_UNFOLLOWED);
+}
+
 /* The frames that begin in this packet, from `at` in its payload on. */
 static __always_inline void walk_frames(
 	struct __sk_buff *skb, struct bpf_sock *sk, struct segment *segment, struct taken *taken, struct http2_side *side, u32 at)
@@ -123,15 +132,8 @@ static __always_inline void walk_frames(
 		at += frame;
 	}
 	side->next = segment->sequence + at;
-}
-
-static __always_inline void lose_track(struct http2_side *side)
-{
-	side->known = 0;
-	side->wanted = 0;
-	side->have = 0;
-	side->number++; /* a gap in the numbers, so that the reader knows */
-	count(HTTP2_UNFOLLOWED);
+	if (at < segment->length)
+		lose_track(side);
 }
 
 static __always_inline void on_http2_side(
