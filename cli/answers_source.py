@@ -6,17 +6,18 @@ import shutil
 import sys
 import tempfile
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from flows.cli.answers_stream import AnswerStream
 from flows.cli.servers import ServerError
-from flows.cli.stream import FlowStream
-from flows.flow.filter.selection import Selection
+from flows.flow.filter.selection import ALL, Selection
 from flows.proto import flows_pb2
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
 
+    from flows.cli.answers_stream import Take
     from flows.cli.options import ObserveOptions
     from flows.cli.route import Route
     from flows.proto.flow_pb2 import FlowFilter
@@ -29,16 +30,28 @@ MOST_LOOKED_AT = 100_000
 BEFORE_NS = 5_000_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A second look. since: when what is to be explained began; None: at any time. known: what came first is not needed again."""
+
+    filters: tuple[FlowFilter, ...]
+    since: int | None = None
+    known: bool = False
+
+
 class Source(Protocol):
-    """Where flows come from. coverage, unreadable: as in FlowStream, of what flows() gave."""
+    """Where flows come from: those of batches go to `take`, others are in what is given.
+
+    coverage, unreadable: as in FlowStream, of what flows() gave.
+    """
 
     coverage: Coverage | None
     unreadable: bool
 
-    def flows(self) -> AsyncGenerator[GetFlowsResponse, None]:
+    def flows(self, take: Take) -> AsyncGenerator[GetFlowsResponse, None]:
         """Those that were asked for. Raises ServerError, ReplayError, FilterError."""
 
-    def more(self, filters: tuple[FlowFilter, ...]) -> AsyncGenerator[GetFlowsResponse, None]:
+    def more(self, look: Look, take: Take) -> AsyncGenerator[GetFlowsResponse, None]:
         """Others of the same time. Raises the same."""
 
     def looked(self) -> Coverage | None:
@@ -57,19 +70,20 @@ class ServerSource:
         self.coverage: Coverage | None = None
         self.unreadable = False
 
-    async def flows(self) -> AsyncGenerator[GetFlowsResponse, None]:
-        stream = FlowStream(self._way, self._options.request(), self._tell)
+    async def flows(self, take: Take) -> AsyncGenerator[GetFlowsResponse, None]:
+        stream = AnswerStream(self._way, self._options.request(), self._tell, take)
         async with aclosing(stream.responses()) as responses:
             async for response in responses:
                 yield response
         self.coverage, self.unreadable = stream.coverage, stream.unreadable
 
-    async def more(self, filters: tuple[FlowFilter, ...]) -> AsyncGenerator[GetFlowsResponse, None]:
-        stream = FlowStream(self._way, again(self._options, filters).request(), self._tell)
-        async with aclosing(stream.responses()) as responses:
-            async for response in responses:
-                yield response
-        self._looked = stream.coverage
+    async def more(self, look: Look, take: Take) -> AsyncGenerator[GetFlowsResponse, None]:
+        for options in again(self._options, look):
+            stream = AnswerStream(self._way, options.request(), self._tell, take)
+            async with aclosing(stream.responses()) as responses:
+                async for response in responses:
+                    yield response
+            self._looked = stream.coverage
 
     def looked(self) -> Coverage | None:
         return self._looked
@@ -94,7 +108,7 @@ class FileSource:
         self.coverage: Coverage | None = None
         self.unreadable = False
 
-    async def flows(self) -> AsyncGenerator[GetFlowsResponse, None]:
+    async def flows(self, take: Take) -> AsyncGenerator[GetFlowsResponse, None]:  # noqa: ARG002 - lines are no batches
         if self._options.input_file == "-":
             self._keep()
         told: list[Coverage] = []
@@ -105,9 +119,10 @@ class FileSource:
         for each in told:
             self.coverage.nodes.extend(each.nodes)
 
-    async def more(self, filters: tuple[FlowFilter, ...]) -> AsyncGenerator[GetFlowsResponse, None]:
-        for response in self._replay(again(self._options, filters), _say_nothing, _say_nothing):
-            yield response
+    async def more(self, look: Look, take: Take) -> AsyncGenerator[GetFlowsResponse, None]:  # noqa: ARG002 - the same
+        for options in again(self._options, look):
+            for response in self._replay(options, _say_nothing, _say_nothing):
+                yield response
 
     def looked(self) -> Coverage | None:
         return None  # it was told with the flows
@@ -135,12 +150,21 @@ class FileSource:
             self._kept.close()
 
 
-def again(options: ObserveOptions, filters: tuple[FlowFilter, ...]) -> ObserveOptions:
-    """The options of a second look: the same time, other filters, and an end."""
+def again(options: ObserveOptions, look: Look) -> list[ObserveOptions]:
+    """The options of a second look, each with an end; the last is of all the time that is looked at.
+
+    What the first look brought is denied, if that was all there is. It brought nothing from before its own beginning, where the
+    other end's view of its first requests may be: that is asked for without.
+    """
     old = options.selection
-    since = old.since - BEFORE_NS if old.since is not None else None
+    since = max(old.since or 0, look.since or 0) - BEFORE_NS if old.since is not None or look.since is not None else None
+    whole = not options.deny and old.number in {0, ALL}
     selection = Selection(number=MOST_LOOKED_AT, since=since, until=old.until)
-    return replace(options, allow=filters, deny=(), selection=selection)
+    main = replace(options, allow=look.filters, deny=options.allow if look.known and whole else (), selection=selection)
+    if not main.deny or old.since is None or since is None or since >= old.since:
+        return [main]
+    until = min(old.since, old.until) if old.until is not None else old.since
+    return [replace(main, deny=(), selection=replace(selection, until=until)), main]
 
 
 def _say_nothing(_: object) -> None:

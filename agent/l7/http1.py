@@ -212,6 +212,7 @@ class Http1:
             moved = interim[self._waiting.move(pick(answers, interim))] if interim.size else interim
             if not moved.size:
                 break
+            self._pipelined(self._waiting.take_shared())  # one that was asked before the final answer expects the same now
             self._counts["http: interim answer"] += moved.size
             left = np.ones(len(answers), bool)
             left[moved] = False

@@ -89,15 +89,18 @@ class Waiting:
         """Wait for the answers of new requests. Returns those, old and new, that expect the same one: they wait no more."""
         # A copy in any case: move() changes them, and others have them, too.
         self._become(join(self.requests, requests) if len(self.requests) else copy(requests))
-        shared = pick(self.requests, slice(0))
+        shared = self.take_shared()
+        self._make_room()
+        return shared
+
+    def take_shared(self) -> NDArray[np.void]:
+        """Remove and return those that expect the same answer."""
+        shared = np.zeros(len(self), bool)
         if self._keys.twice:
             order = np.argsort(self._keys.keys, kind="stable")
             same = self._keys.keys[order[1:]] == self._keys.keys[order[:-1]]
-            alone = np.ones(len(order), bool)
-            alone[order[1:][same]] = alone[order[:-1][same]] = False
-            shared = self.take(~alone)
-        self._make_room()
-        return shared
+            shared[order[1:][same]] = shared[order[:-1][same]] = True
+        return self.take(shared)
 
     def others(self, requests: NDArray[np.void]) -> NDArray[np.bool_]:
         """Where another request already expects the same answer; bool (n,)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from flows.flow.answers import filters
@@ -56,7 +57,7 @@ class DnsAnswer:
     """Flows in, tables out. add: what was asked for; context: what only helps to explain it."""
 
     columns: Sequence[Column] = (*COLUMNS, *(each for each in TOTALS if each not in COLUMNS))
-    explains = True
+    explains = remembers = True
 
     def __init__(self, *, filtered: bool = False) -> None:
         """filtered: only some flows come to `add`, so that causes are told only of names that a second look was for."""
@@ -140,6 +141,10 @@ class DnsAnswer:
         self._reach.namespaces = namespaces
         self._judgements.clear()
 
+    def began(self) -> int | None:
+        """When the first of what is looked into was asked, ns since 1970; None: there is nothing."""
+        return min((each.time for each in self._kept()), default=None)
+
     def more(self) -> tuple[FlowFilter, ...]:
         """What to take a second look at: the same names, whoever asked; if all was asked for, only for how far that is all."""
         services = self._homeless()
@@ -170,7 +175,12 @@ class DnsAnswer:
         return self._absent | self._troubled
 
     def looked(self) -> None:
-        """A second look has ended: what was fetched for it is put together."""
+        """A second look has ended: what was fetched for it is put together, also with what was known before."""
+        names = set(self._asked_for)
+        for request in self._recent:
+            view = request.at_client
+            if view is not None and request.at_server is None and view.dns is not None and view.dns.name in names:
+                self._others.add(replace(view, dns=replace(view.dns)))
         for request in self._others.end():
             self._servers.learn(request)
             self._recent.add(request)

@@ -82,7 +82,7 @@ class EncryptionAnswer:
     """Flows in, one table out. A connection is counted once, whoever saw it and however often."""
 
     columns: Sequence[Column] = COLUMNS
-    explains = False
+    explains = remembers = False
     protocols = ("tcp", "dns", "http")
 
     def __init__(self, *, filtered: bool = False) -> None:  # noqa: ARG002 - what was asked for is enough here
@@ -141,6 +141,10 @@ class EncryptionAnswer:
 
     def see(self, namespaces: frozenset[str] | None) -> None:
         """The same."""
+
+    def began(self) -> int | None:
+        """Nothing is looked into."""
+        return None
 
     def more(self) -> tuple[FlowFilter, ...]:
         """Nothing."""

@@ -100,7 +100,7 @@ class HttpAnswer:
     """Flows in, one table out."""
 
     columns: Sequence[Column] = COLUMNS
-    explains = False
+    explains = remembers = False
 
     def __init__(self, *, filtered: bool = False) -> None:  # noqa: ARG002 - what was asked for is enough here
         self._requests = Requests()
@@ -149,6 +149,10 @@ class HttpAnswer:
 
     def see(self, namespaces: frozenset[str] | None) -> None:
         """The same."""
+
+    def began(self) -> int | None:
+        """Nothing is looked into."""
+        return None
 
     def more(self) -> tuple[FlowFilter, ...]:
         """Nothing."""

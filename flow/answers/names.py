@@ -124,6 +124,7 @@ class NamesAnswer:
 
     columns: Sequence[Column] = (*COLUMNS, *(each for each in COSTS if each not in COLUMNS))
     explains = True
+    remembers = False  # connections and Services are not taken from flows of requests alone
 
     def __init__(self, *, filtered: bool = False) -> None:
         """filtered: of no consequence here: connections always need a second look."""
@@ -185,6 +186,10 @@ class NamesAnswer:
     def see(self, namespaces: frozenset[str] | None) -> None:
         """Of which namespaces the caller may see flows."""
         self._reach.namespaces = namespaces
+
+    def began(self) -> int | None:
+        """At any time: a Service may have been named long before it was looked for."""
+        return None
 
     def more(self) -> tuple[FlowFilter, ...]:
         """What to take a second look at: connections to what was found, and Services that were looked for in vain."""

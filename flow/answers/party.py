@@ -75,10 +75,7 @@ def transport(layer4: Layer4) -> str:
 
 def ports_of(layer4: Layer4, protocol: str) -> tuple[int, int]:
     """Source's and destination's of TCP, UDP or SCTP; 0 of any other."""
-    if protocol == "TCP":
-        ports = layer4.TCP
-        return ports.source_port, ports.destination_port
-    if protocol not in {"UDP", "SCTP"}:
+    if protocol not in {"TCP", "UDP", "SCTP"}:
         return 0, 0
-    datagrams = layer4.UDP if protocol == "UDP" else layer4.SCTP
-    return datagrams.source_port, datagrams.destination_port
+    ports = getattr(layer4, protocol)
+    return ports.source_port, ports.destination_port

@@ -43,6 +43,10 @@ class Recent:
             if not alike:
                 del self._by_question[oldest]
 
+    def __iter__(self) -> Iterator[Request]:
+        """The oldest first."""
+        return (request for _, request in self._order)
+
     def asked(self, request: Request, hosts: Iterable[str]) -> list[Request]:
         """What these addresses asked, for the same name and type, while they had the request; in order of time."""
         start = (request.at_server or request.view).time

@@ -23,6 +23,8 @@ MOST_OPEN = 50_000
 # After so many changes of what is due when, it is looked at how much of that is out of date.
 SWEEP = 4_096
 
+_ASKED, _GIVEN_UP, _ANSWERED = State.ASKED, State.GIVEN_UP, State.ANSWERED
+
 
 @dataclass(slots=True, eq=False)
 class Request:
@@ -86,8 +88,7 @@ class Requests:
 
     def add(self, view: View) -> None:
         """What one flow says of a request."""
-        if view.changed > self.watermark:
-            self.watermark = view.changed
+        self.watermark = max(self.watermark, view.changed)
         identity = _identity(view)
         known = self._known(identity, view)
         if known is not None:
@@ -188,11 +189,10 @@ class Requests:
 
     def _schedule(self, request: Request, view: View) -> None:
         client, server = request.at_client or request.unsided, request.at_server
-        asked, given_up, answered = State.ASKED, State.GIVEN_UP, State.ANSWERED
-        state = asked if client is None else client.state
-        if state is answered or (request.at_client is None and view.state is answered):
+        state = _ASKED if client is None else client.state
+        if state is _ANSWERED or (request.at_client is None and view.state is _ANSWERED):
             due = view.changed + LINGER_NS
-        elif state is given_up or (server is not None and server.state is given_up):
+        elif state is _GIVEN_UP or (server is not None and server.state is _GIVEN_UP):
             due = view.changed + LATE_NS
         else:
             due = request.time + HOLD_NS["dns" if view.dns is not None else "http"]

@@ -47,6 +47,10 @@ class Told:
         return bool(at_source != reply)
 
 
+# As Party._make, which also counts the fields.
+_new_party = tuple.__new__
+
+
 class _End(NamedTuple):
     """What an end's number stands for. rest: of a Party, from namespace on."""
 
@@ -103,7 +107,9 @@ class Teller:
         if self._table is not table:
             self._table, self._ends = table, []
         self._ends += [None] * (len(table) - len(self._ends))
-        rows = zip(batch.flows, batch.connections, batch.source.tolist(), batch.destination.tolist(), batch.reply.tolist(), strict=True)
+        rows = zip(
+            batch.flows, batch.connections, batch.source.tolist(), batch.destination.tolist(), batch.reply.tolist(), strict=True
+        )
         for raw, connection, opener, acceptor, reply in rows:
             source, destination = (acceptor, opener) if reply else (opener, acceptor)
             try:
@@ -152,4 +158,4 @@ def _end(rest: tuple[object, ...], detail: EndpointDetail, service: Service) -> 
 
 def _party(address: str, port: int, names: object, end: _End) -> Party:
     dns = names[0][:LONGEST] if names else ""  # type: ignore[index]
-    return Party._make((address[:LONGEST], port, dns, *end[0]))
+    return _new_party(Party, (address[:LONGEST], port, dns, *end[0]))

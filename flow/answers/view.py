@@ -14,7 +14,7 @@ from flows.proto import extension_pb2, flow_pb2
 
 if TYPE_CHECKING:
     from flows.flow.answers.told import Told
-    from flows.proto.extension_pb2 import Connection, Request
+    from flows.proto.extension_pb2 import Backend, Request
     from flows.proto.flow_pb2 import DNS, HTTP, Flow
 
 # IANA DNS RCODEs (RFC 6895 and its registry).
@@ -108,15 +108,15 @@ class View:
         self.answered = other.answered if other.answered is not None else self.answered
         self.latency = other.latency if other.latency is not None else self.latency
         self.changed = max(self.changed, other.changed)
-        if self.state is not State.ANSWERED and other.state is not State.ASKED:
+        if self.state is not _ANSWERED and other.state is not _ASKED:
             self.state = other.state
         self.late |= other.late
         if other.marks:
             self.marks |= other.marks
         self.backend = other.backend if other.backend is not NOBODY else self.backend
-        if other.dns is not None and (self.dns is None or other.state is not State.ASKED):
+        if other.dns is not None and (self.dns is None or other.state is not _ASKED):
             self.dns = _merged_dns(self.dns, other.dns)
-        if other.http is not None and (self.http is None or other.state is not State.ASKED):
+        if other.http is not None and (self.http is None or other.state is not _ASKED):
             self.http = _merged_http(self.http, other.http)
 
 
@@ -143,7 +143,7 @@ def _merged_http(old: HttpPart | None, new: HttpPart) -> HttpPart:
 
 def nanoseconds(message: object) -> int:
     """Of a Timestamp or Duration, also one that protobuf's own conversion refuses."""
-    return int(message.seconds) * 1_000_000_000 + int(message.nanos)  # type: ignore[attr-defined]
+    return message.seconds * 1_000_000_000 + message.nanos  # type: ignore[attr-defined,no-any-return]
 
 
 def is_reply(flow: Flow, event: int = extension_pb2.EVENT_UNKNOWN) -> bool:
@@ -153,6 +153,8 @@ def is_reply(flow: Flow, event: int = extension_pb2.EVENT_UNKNOWN) -> bool:
     return bool(flow.l7.type == flow_pb2.RESPONSE and event != extension_pb2.NO_RESPONSE)
 
 
+# An enumeration's members are slow to look up.
+_ASKED, _ANSWERED, _LATE_ANSWER = State.ASKED, State.ANSWERED, extension_pb2.LATE_ANSWER
 _STATES = {extension_pb2.RESPONSE: State.ANSWERED, extension_pb2.NO_RESPONSE: State.GIVEN_UP, extension_pb2.REQUEST: State.ASKED}
 
 
@@ -168,14 +170,13 @@ def view_told(known: Told) -> View | None:
     record = l7.WhichOneof("record")
     if record not in {"dns", "http"}:
         return None
-    requested, kind = connection.HasField("request"), l7.type
-    request, event = connection.request, connection.event
+    requested, kind, request, event = connection.HasField("request"), l7.type, connection.request, connection.event
     state = _STATES.get(event) if requested else None
     if state is None:
-        state = State.ANSWERED if kind == flow_pb2.RESPONSE else State.ASKED
+        state = _ANSWERED if kind == flow_pb2.RESPONSE else _ASKED
     reply, time = is_reply(flow, event), nanoseconds(flow.time)
     latency = _latency(l7, request, state)
-    marks = frozenset(request.marks) if request.marks else NO_MARKS
+    marks = frozenset(told_marks) if (told_marks := request.marks) else NO_MARKS
     view = View(
         flow.node_name[:LONGEST],
         request.id if requested else -1,
@@ -184,15 +185,17 @@ def view_told(known: Told) -> View | None:
         known.transport,
         known.destination if reply else known.source,
         known.source if reply else known.destination,
-        time if state is State.ASKED else time - latency if latency is not None else None,
-        time if state is State.ANSWERED else None,
+        time if state is _ASKED else time - latency if latency is not None else None,
+        time if state is _ANSWERED else None,
         time,
         state,
         latency,
-        extension_pb2.LATE_ANSWER in marks,
+        _LATE_ANSWER in marks,
         marks,
     )
-    view.backend, view.verdict = _backend(connection), flow.verdict
+    view.verdict = flow.verdict
+    if connection.HasField("backend"):
+        view.backend = _backend(connection.backend)
     if record == "dns":
         view.dns = dns_part(l7.dns, request, state)
     else:
@@ -203,13 +206,10 @@ def view_told(known: Told) -> View | None:
 def _latency(l7: flow_pb2.Layer7, request: Request, state: State) -> int | None:
     if request.HasField("latency"):
         return max(0, nanoseconds(request.latency))
-    return int(l7.latency_ns) or None if state is State.ANSWERED else None
+    return l7.latency_ns or None if state is _ANSWERED else None
 
 
-def _backend(connection: Connection) -> Party:
-    if not connection.HasField("backend"):
-        return NOBODY
-    backend = connection.backend
+def _backend(backend: Backend) -> Party:
     end = backend.endpoint
     pod = f"{end.namespace}/{end.pod_name}" if end.pod_name else ""
     found = Party(address=backend.address, port=backend.port, namespace=end.namespace, pod=pod, node=backend.node)
@@ -219,12 +219,12 @@ def _backend(connection: Connection) -> Party:
 def dns_part(dns: DNS, request: Request, state: State) -> DnsPart:
     """The DNS message's part."""
     more = request.dns
-    addresses, ttl, rcode, evidence = tuple(dns.ips[:MOST_ADDRESSES]) if dns.ips else (), int(dns.ttl), None, more.fate_evidence
+    addresses, ttl, rcode, evidence = tuple(dns.ips[:MOST_ADDRESSES]) if dns.ips else (), dns.ttl, None, more.fate_evidence
     if more.answers and not (addresses and ttl):
         found = [record for record in more.answers[:MOST_ADDRESSES] if record.type in {"A", "AAAA"}]
         addresses = addresses or tuple(record.data for record in found)
         ttl = ttl or min((record.ttl for record in found), default=0)
-    if state is State.ANSWERED:
+    if state is _ANSWERED:
         rcode = int(dns.rcode or more.rcode)
     return DnsPart(
         dns.query[:LONGEST].lower().removesuffix(".") or ".",

@@ -151,7 +151,8 @@ def test_requests_without_an_outcome_are_bounded_and_counted() -> None:
         closed += list(made.settled())
     assert (len(closed), made.cut_short, len(list(made.end()))) == (15, 15, 5)
     assert not made._views
-    assert not made._groups
+    assert not made._lone
+    assert not made._asked
 
 
 def test_only_the_newest_troubles_are_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from flows.flow.protojson import to_json
 from flows.proto.observer_pb2 import GetFlowsResponse
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "answers"))
-from answer_samples import A, B, Call, Query, connection, coverage, ordered, server_view, upstream_query
+from answer_samples import A, B, START, Call, Query, connection, coverage, ordered, server_view, upstream_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -217,7 +217,8 @@ def test_a_server_is_asked_again_for_what_explains_a_failure(serve: Serve, capsy
     first, second = service.batch_requests
     assert all("dns" in each.protocol for each in first.query.whitelist)
     assert [each.dns_query for each in second.query.whitelist if each.dns_query] == [["(?i)^bad\\.example\\.com[.]?$"]]
-    assert second.query.since.seconds == first.query.since.seconds - 5
+    assert second.query.since.seconds == START // 10**9 - 5  # what is to be explained did not begin earlier
+    assert list(second.query.blacklist) == list(first.query.whitelist)
 
 
 @pytest.mark.parametrize(("namespaces", "cause"), [(["kube-system", "demo"], "SERVER_REFUSED_IT"), (["demo"], "unknown")])

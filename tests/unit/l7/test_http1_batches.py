@@ -6,7 +6,7 @@ import dns.message
 import dns.rrset
 import numpy as np
 import pytest
-from http1_samples import payload
+from http1_samples import GET, OK, Station, Stream, payload
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +18,7 @@ from flows.agent.l7.http1_rows import copy, join, pick, put
 from flows.agent.l7.http1_text import anywhere, before, firsts
 from flows.agent.l7.redact import _has_long_segment
 from flows.agent.l7.redact_secrets import SHORTEST
+from flows.agent.store.request_columns import Flag, State
 
 # Few values, and such that share their slot however many there are: equal in their upper bits.
 HASHES = st.lists(st.one_of(st.integers(0, 3), st.integers(0, 3).map(lambda low: 7 << 60 | low), st.integers(0, (1 << 64) - 1)))
@@ -64,6 +65,15 @@ def test_long_segments_are_those_that_a_split_finds(paths: list[bytes], width: i
     text = np.array([np.frombuffer(path[:width].ljust(width, b"\0"), np.uint8) for path in paths])
     expected = [any(len(segment) >= SHORTEST for segment in path[:width].split(b"/")) for path in paths]
     assert _has_long_segment(text, lengths).tolist() == expected
+
+
+@pytest.mark.parametrize("turn", range(8))  # hashes of places differ from connection to connection
+def test_a_request_asked_between_an_interim_and_the_final_answer_is_not_paired(turn: int) -> None:
+    stream = Stream(conn_id=turn + 1)
+    payloads = [stream.ask(GET), stream.answer(b"HTTP/1.1 100 Continue\r\n\r\n"), stream.ask(GET), stream.answer(OK)]
+    rows = Station().take(*payloads).settle().rows()[:2]
+    assert [row["state"] for row in rows] == [State.ASKED] * 2
+    assert all(row["flags"] & Flag.PIPELINED for row in rows)
 
 
 def test_masks_and_first_places() -> None:
