@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flows.flow.answers.party import Party
     from flows.proto.flows_pb2 import Coverage
 
-# Addresses and Services behind which pods were seen, and drops: the newest.
+# Addresses and Services behind which pods were seen, and drops: those that were learnt or changed last.
 MOST_SERVERS, MOST_DROPS = 10_000, 10_000
 # Pods behind one Service.
 MOST_PODS = 256
@@ -38,6 +38,7 @@ class Servers:
 
     def __init__(self) -> None:
         self._behind: OrderedDict[str, dict[str, str]] = OrderedDict()
+        self._ends: set[tuple[str, str, tuple[str, ...]]] = set()  # that were learnt, and still are as they were
 
     def learn(self, request: Request) -> None:
         """Takes what a request tells of the address that was asked, and of who answered there."""
@@ -50,15 +51,22 @@ class Servers:
 
     def learn_end(self, end: Party, node: str) -> None:
         """Takes that a pod which Services select runs on a node; "": that is not known."""
-        if node and end.services:
+        known = (end.address, node, end.services)
+        if node and end.services and known not in self._ends:
             self._note(end.services, end.address, node)
+            self._ends.add(known)
 
     def _note(self, keys: Iterable[str], address: str, node: str) -> None:
         for key in keys:
-            behind = self._behind.setdefault(key, {})
+            behind = self._behind.get(key)
+            if behind is None:
+                behind = self._behind[key] = {}
+            if behind.get(address) == node:  # as nearly always
+                continue
             if address in behind or len(behind) < MOST_PODS:
                 behind[address] = node
             self._behind.move_to_end(key)
+            self._ends.clear()
         while len(self._behind) > MOST_SERVERS:
             self._behind.popitem(last=False)
 

@@ -118,13 +118,14 @@ class Teller:
                 self.unreadable += 1
 
     def _read(self, raw: bytes, connection: bytes, source: int, destination: int, table: EndTable) -> Told:
-        if connection:
-            try:
-                made = Connection.FromString(connection)
-            except DecodeError:  # then all of the extension says nothing
-                connection = b""
-        if not connection:
-            return told(Flow.FromString(raw + table[source].as_source[0] + table[destination].as_destination[0]))
+        try:
+            made = Connection.FromString(connection) if connection else None
+        except DecodeError:  # then all of the extension says nothing
+            made = None
+        if made is None:
+            whole = told(Flow.FromString(raw + table[source].as_source[0] + table[destination].as_destination[0]))
+            whole.extended |= bool(connection)
+            return whole
         flow = Flow.FromString(raw)
         layer4, ip = flow.l4, flow.IP
         protocol = layer4.WhichOneof("protocol") or ""

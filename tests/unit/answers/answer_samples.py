@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from flows.flow.batch import COLUMNS, Batch, BatchReader, BatchWriter, objects
+from flows.flow.ends import EndTable
 from flows.proto import extension_pb2, flow_pb2, flows_pb2, relay_pb2
 from flows.proto.flow_pb2 import Flow
 
@@ -284,3 +288,35 @@ def fed(answer: Any, flows: Iterable[Flow], told: flows_pb2.Coverage | None = No
 
 def rows(answer: Any, table: int = 0) -> list[dict[str, Any]]:
     return list(answer.tables()[table].rows)
+
+
+def batches(flows: Sequence[Flow], size: int = 3) -> list[tuple[Batch, EndTable]]:
+    """The flows as a reader of a stream of batches has them, with the table of their ends."""
+    sent, got = EndTable(), EndTable()
+    writer, reader = BatchWriter(sent, ["relay"]), BatchReader(got, [])
+    parts = [[_parted(flow, sent) for flow in flows[at : at + size]] for at in range(0, len(flows), size)]
+    return [(reader.read(writer.write(_batch(part))), got) for part in parts]
+
+
+def _batch(parts: Sequence[tuple[bytes, bytes, int, int]]) -> Batch:
+    raw, connections, sources, destinations = zip(*parts, strict=True)
+    columns = {name: np.zeros(len(parts), dtype) for name, dtype in COLUMNS.items()}
+    columns |= {"source": np.array(sources, "<u4"), "destination": np.array(destinations, "<u4")}
+    return Batch(objects(raw), objects(connections), **columns)
+
+
+def _parted(flow: Flow, ends: EndTable) -> tuple[bytes, bytes, int, int]:
+    """A flow without its ends, its connection, and the numbers of its ends."""
+    rest, extension, numbers = Flow.FromString(flow.SerializeToString()), extension_pb2.FlowExtension(), []
+    rest.extensions.Unpack(extension)
+    for side in ("source", "destination"):
+        end = flows_pb2.End()
+        for name, message in ((side, end.endpoint), (f"{side}_service", end.service)):
+            if rest.HasField(name):
+                message.CopyFrom(getattr(rest, name))
+                rest.ClearField(name)
+        if extension.HasField(side):
+            end.detail.CopyFrom(getattr(extension, side))
+        numbers.append(ends.number(end.SerializeToString(deterministic=True)))
+    rest.ClearField("extensions")
+    return rest.SerializeToString(), extension.connection.SerializeToString(), numbers[0], numbers[1]

@@ -15,6 +15,7 @@ from cli_server import Batches, Observer, Serve
 
 from flows.cli import answers
 from flows.cli.answers_options import ANSWER_OPTIONS, AnswerOptions, Form
+from flows.cli.answers_source import Look, again
 from flows.cli.commands import COMMANDS
 from flows.cli.main import main
 from flows.cli.options import Color, ObserveOptions, OutputOptions
@@ -24,12 +25,13 @@ from flows.flow.answers.table import Column, Kind, Table
 from flows.flow.batch import COLUMNS as BATCH_COLUMNS
 from flows.flow.batch import Batch, BatchWriter, objects
 from flows.flow.ends import EndTable
-from flows.flow.filter.selection import Selection
+from flows.flow.filter.selection import ALL, Selection
 from flows.flow.protojson import to_json
+from flows.proto.flow_pb2 import FlowFilter
 from flows.proto.observer_pb2 import GetFlowsResponse
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "answers"))
-from answer_samples import A, B, START, Call, Query, connection, coverage, ordered, server_view, upstream_query
+from answer_samples import START, A, B, Call, Query, connection, coverage, ordered, server_view, upstream_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,6 +45,7 @@ BAD = Query("bad.example.com", rcode=2)
 EVIL = Query("x\x1b[2J\u202e.example.com", rcode=2, number=9, query_id=9)
 DNS_FLOWS = ordered([*BAD.flows(), *server_view(BAD).flows(), *upstream_query(BAD, rcode=5, took=0.0002).flows()])
 NEW = ["--since", "2020-01-01"]
+S = 1_000_000_000
 
 
 def response(flow: Flow) -> GetFlowsResponse:
@@ -219,6 +222,45 @@ def test_a_server_is_asked_again_for_what_explains_a_failure(serve: Serve, capsy
     assert [each.dns_query for each in second.query.whitelist if each.dns_query] == [["(?i)^bad\\.example\\.com[.]?$"]]
     assert second.query.since.seconds == START // 10**9 - 5  # what is to be explained did not begin earlier
     assert list(second.query.blacklist) == list(first.query.whitelist)
+
+
+ASKED = (FlowFilter(protocol=["dns"], source_ip=["10.0.1.1"]),)
+WANTED = (FlowFilter(protocol=["dns"], dns_query=["x"]),)
+UNWANTED = (FlowFilter(source_ip=["10.0.1.2"]),)
+
+
+@pytest.mark.parametrize(
+    ("selection", "deny", "look", "expected"),
+    [
+        pytest.param(Selection(since=100 * S), (), Look(WANTED, 150 * S, known=True), [(145, None, ASKED)], id="known"),
+        pytest.param(Selection(since=100 * S), (), Look(WANTED, 150 * S), [(145, None, ())], id="not known"),
+        pytest.param(Selection(since=100 * S), (), Look(WANTED), [(95, None, ())], id="at any time"),
+        pytest.param(Selection(), (), Look(WANTED), [(None, None, ())], id="all"),
+        pytest.param(Selection(number=ALL), (), Look(WANTED, 150 * S, known=True), [(145, None, ASKED)], id="all, known"),
+        pytest.param(
+            Selection(number=9), (), Look(WANTED, 150 * S, known=True), [(145, None, ())], id="only the last were known"
+        ),
+        pytest.param(
+            Selection(since=100 * S),
+            UNWANTED,
+            Look(WANTED, 150 * S, known=True),
+            [(145, None, ())],
+            id="what was denied is not known",
+        ),
+        pytest.param(
+            Selection(since=100 * S, until=200 * S),
+            (),
+            Look(WANTED, 102 * S, known=True),
+            [(97, 100, ()), (97, 200, ASKED)],
+            id="what was before the first look is not known",
+        ),
+    ],
+)
+def test_a_second_look_leaves_out_what_is_known(selection: Selection, deny: Any, look: Look, expected: list[Any]) -> None:
+    options = ObserveOptions(allow=ASKED, deny=deny, selection=selection)
+    asked = [(each.selection.since, each.selection.until, each.deny) for each in again(options, look)]
+    assert asked == [(since and since * S, until and until * S, denied) for since, until, denied in expected]
+    assert all(each.allow == WANTED for each in again(options, look))
 
 
 @pytest.mark.parametrize(("namespaces", "cause"), [(["kube-system", "demo"], "SERVER_REFUSED_IT"), (["demo"], "unknown")])
