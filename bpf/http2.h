@@ -3,45 +3,7 @@
 #pragma once
 #include "l7.h"
 
-#define FRAME_HEADER 9
-#define PREFACE 24
 #define MAX_FRAMES 16 /* in one packet; beyond that the connection is lost track of, and found again at a packet that begins with headers */
-
-enum { /* RFC 9113, 6 */
-	FRAME_DATA,
-	FRAME_HEADERS,
-	FRAME_PRIORITY,
-	FRAME_RST_STREAM,
-	FRAME_SETTINGS,
-	FRAME_PUSH_PROMISE,
-	FRAME_PING,
-	FRAME_GOAWAY,
-	FRAME_WINDOW_UPDATE,
-	FRAME_CONTINUATION,
-};
-
-/* HEADERS that fit into their packet, with flags that exist, on a client's stream: one packet in 10^10 of other traffic looks like that. */
-static __always_inline bool begins_headers(u8 *first, u32 length)
-{
-	u32 frame = (u32)first[1] << 8 | first[2];
-
-	return !first[0] && first[3] == FRAME_HEADERS && !(first[4] & ~0x2d) && first[4] & 4 && !first[5] && first[8] & 1 &&
-	       frame + FRAME_HEADER <= length;
-}
-
-static __always_inline bool tells_of_headers(u8 type)
-{
-	switch (type) {
-	case FRAME_HEADERS:
-	case FRAME_RST_STREAM:
-	case FRAME_SETTINGS:
-	case FRAME_PUSH_PROMISE:
-	case FRAME_GOAWAY:
-	case FRAME_CONTINUATION:
-		return true;
-	}
-	return false;
-}
 
 /* A frame whose header was read already, and as much of its payload as this packet has, from `offset` in the packet on. */
 static __always_inline u32 emit_frame(

@@ -2,11 +2,10 @@
 /* First bytes: a packet that begins a request or an answer leaves as a payload record. Which request an answer belongs to is found in user space,
  * by sequence numbers: to remember it here would cost a lookup for each packet, and an answer after a lost record would go to the wrong request. */
 #pragma once
+#include "http_words.h"
 #include "kernel.h"
 #include "maps.h"
 #include "payload.h"
-
-#define SHORTEST 16 /* "GET / HTTP/1.1\r\n"; no answer, hello or DNS message over TCP is shorter */
 
 /* What a TCP packet carries. */
 struct segment {
@@ -16,8 +15,6 @@ struct segment {
 	u32 acknowledged;
 	bool egress;
 };
-
-#define WORD(a, b, c, d) ((u32)(a) | (u32)(b) << 8 | (u32)(c) << 16 | (u32)(d) << 24)
 
 static __always_inline bool is_dns_port(u16 port)
 {
@@ -141,9 +138,6 @@ static __always_inline void keep(struct taken *taken)
 #endif
 }
 
-/* Hides a number from the compiler, which would otherwise fold the two checks of it into one that the verifier does not follow. */
-#define HIDE(number) asm volatile("" : "+r"(number))
-
 /* At most `room` of the wanted bytes of the packet; the value is how many. */
 #define COPY(skb, offset, text, wanted, room)                                                   \
 	({                                                                                      \
@@ -191,38 +185,6 @@ static __always_inline void emit_whole(
 		emit_short(skb, sk, segment, taken, slot, kind);
 	else
 		emit_long(skb, sk, segment, taken, kind);
-}
-
-static __always_inline bool begins_request(u64 word)
-{
-	switch ((u32)word) {
-	case WORD('G', 'E', 'T', ' '):
-	case WORD('P', 'O', 'S', 'T'):
-	case WORD('P', 'U', 'T', ' '):
-	case WORD('H', 'E', 'A', 'D'):
-	case WORD('D', 'E', 'L', 'E'):
-	case WORD('P', 'A', 'T', 'C'):
-	case WORD('O', 'P', 'T', 'I'):
-	case WORD('C', 'O', 'N', 'N'):
-	case WORD('T', 'R', 'A', 'C'):
-	case WORD('P', 'R', 'O', 'P'):
-	case WORD('M', 'K', 'C', 'O'):
-	case WORD('C', 'O', 'P', 'Y'):
-	case WORD('M', 'O', 'V', 'E'):
-	case WORD('L', 'O', 'C', 'K'):
-	case WORD('U', 'N', 'L', 'O'):
-	case WORD('R', 'E', 'P', 'O'):
-	case WORD('S', 'E', 'A', 'R'):
-	case WORD('P', 'U', 'R', 'G'):
-	case WORD('Q', 'U', 'E', 'R'):
-		return true;
-	}
-	return false;
-}
-
-static __always_inline bool begins_response(u64 word)
-{
-	return (word & 0x00ffffffffffffffULL) == 0x002e312f50545448ULL; /* "HTTP/1." */
 }
 
 static __always_inline bool begins_hello(u8 *first)

@@ -1,27 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /* What a session carries: whether a buffer begins a request or an answer, and the frames of HTTP/2 (RFC 9113) across calls. */
 #pragma once
+#include "http_words.h"
 #include "openssl_socket.h"
 
-#define SHORTEST 16 /* "GET / HTTP/1.1\r\n"; no answer is shorter */
-#define FRAME_HEADER 9
-#define PREFACE 24
 #define MAX_PIECES 40 /* of frames in one call: an SSL_read() gives 16,384 bytes at most. Beyond, the connection is lost track of */
 #define MAX_TEXT (LONG_TEXT - 16) /* a frame's header stands before it; the verifier wants room for 15 bytes */
-
-enum { /* RFC 9113, 6 */
-	FRAME_HEADERS = 1,
-	FRAME_RST_STREAM = 3,
-	FRAME_SETTINGS = 4,
-	FRAME_PUSH_PROMISE = 5,
-	FRAME_GOAWAY = 7,
-	FRAME_CONTINUATION = 9,
-};
-
-#define WORD(a, b, c, d) ((u32)(a) | (u32)(b) << 8 | (u32)(c) << 16 | (u32)(d) << 24)
-
-/* Hides a number from the compiler, which would otherwise fold the two checks of it into one that the verifier does not follow. */
-#define HIDE(number) asm volatile("" : "+r"(number))
 
 /* The bytes of one call. */
 struct plaintext {
@@ -36,66 +20,11 @@ struct plaintext {
 	bool sent;
 };
 
-static __always_inline bool starts_request(u32 word)
-{
-	switch (word) {
-	case WORD('G', 'E', 'T', ' '):
-	case WORD('P', 'O', 'S', 'T'):
-	case WORD('P', 'U', 'T', ' '):
-	case WORD('H', 'E', 'A', 'D'):
-	case WORD('D', 'E', 'L', 'E'):
-	case WORD('P', 'A', 'T', 'C'):
-	case WORD('O', 'P', 'T', 'I'):
-	case WORD('C', 'O', 'N', 'N'):
-	case WORD('T', 'R', 'A', 'C'):
-	case WORD('P', 'R', 'O', 'P'):
-	case WORD('M', 'K', 'C', 'O'):
-	case WORD('C', 'O', 'P', 'Y'):
-	case WORD('M', 'O', 'V', 'E'):
-	case WORD('L', 'O', 'C', 'K'):
-	case WORD('U', 'N', 'L', 'O'):
-	case WORD('R', 'E', 'P', 'O'):
-	case WORD('S', 'E', 'A', 'R'):
-	case WORD('P', 'U', 'R', 'G'):
-	case WORD('Q', 'U', 'E', 'R'):
-		return true;
-	}
-	return false;
-}
-
-static __always_inline bool starts_response(u64 word)
-{
-	return (word & 0x00ffffffffffffffULL) == 0x002e312f50545448ULL; /* "HTTP/1." */
-}
-
-/* HEADERS that fit into the call, with flags that exist, on a client's stream: how a connection that is older than the agent is known. */
-static __always_inline bool starts_headers(u8 *first, u32 total)
-{
-	u32 frame = (u32)first[1] << 8 | first[2];
-
-	return !first[0] && first[3] == FRAME_HEADERS && !(first[4] & ~0x2d) && first[4] & 4 && !first[5] && first[8] & 1 &&
-	       frame + FRAME_HEADER <= total;
-}
-
 /* The server's preface is its SETTINGS, which it may send before it has read anything (RFC 9113, 3.4). */
 static __always_inline bool starts_settings(u8 *first, u32 total)
 {
 	return !first[0] && !first[1] && first[2] % 6 == 0 && first[3] == FRAME_SETTINGS && !first[4] && !first[5] && !first[6] &&
 	       !first[7] && !first[8] && (u32)first[2] + FRAME_HEADER <= total;
-}
-
-static __always_inline bool says_of_headers(u8 type)
-{
-	switch (type) {
-	case FRAME_HEADERS:
-	case FRAME_RST_STREAM:
-	case FRAME_SETTINGS:
-	case FRAME_PUSH_PROMISE:
-	case FRAME_GOAWAY:
-	case FRAME_CONTINUATION:
-		return true;
-	}
-	return false;
 }
 
 /* Once for all records of a call: the socket is asked for only where there is something to say of it. False: it is not known. */
@@ -243,7 +172,7 @@ static __always_inline void walk_plaintext_frames(struct plaintext *plain)
 				return;
 			}
 			side->left = (u32)side->header[0] << 16 | (u32)side->header[1] << 8 | side->header[2];
-			side->handed = says_of_headers(side->header[3]);
+			side->handed = tells_of_headers(side->header[3]);
 			piece->before = FRAME_HEADER;
 			piece->kind = HTTP2;
 		}
@@ -276,11 +205,11 @@ static __always_inline u8 classify(struct plaintext *plain, struct piece *piece)
 		count_plaintext(PLAINTEXT_UNREADABLE);
 		return 0;
 	}
-	if (starts_response(first.words[0])) {
+	if (begins_response(first.words[0])) {
 		piece->bytes = smallest(plain->total, SHORT_TEXT, ~0U); /* as of a packet */
 		return HTTP_RESPONSE;
 	}
-	if (starts_request(first.word)) {
+	if (begins_request(first.word)) {
 		piece->bytes = plain->total;
 		return HTTP_REQUEST;
 	}
@@ -288,7 +217,7 @@ static __always_inline u8 classify(struct plaintext *plain, struct piece *piece)
 		piece->bytes = PREFACE;
 		return HTTP2;
 	}
-	if (starts_headers(first.bytes, plain->total) || (!plain->side->bytes && starts_settings(first.bytes, plain->total)))
+	if (begins_headers(first.bytes, plain->total) || (!plain->side->bytes && starts_settings(first.bytes, plain->total)))
 		return HTTP2;
 	return 0;
 }

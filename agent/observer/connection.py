@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 TCP_FLAGS = {"FIN": 1, "SYN": 2, "RST": 4, "PSH": 8, "ACK": 16, "URG": 32, "ECE": 64, "CWR": 128}
 CONNECTION = {each.name: each.number for each in extension_pb2.Connection.DESCRIPTOR.fields}
 REASONS = [reason_names().get(value, str(value)).encode() for value in range(256)]
-# By number: errno of TCP sockets, then, for dropped packets, the kernel's reasons. 0, and what the kernel has no name for, is no error.
+# By number: errno of TCP sockets, then the kernel's reasons for dropped packets. 0, and what has no name, is no error.
 ERRORS = texts([errno.errorcode.get(value, str(value) if value else "").encode() for value in range(256)] + REASONS)
 
 

@@ -66,6 +66,6 @@ def whole(payloads: NDArray[np.void]) -> NDArray[np.void]:
 
 
 def wipe(payloads: NDArray[np.void]) -> None:
-    """Overwrite payloads (n,) that nobody needs any more: freed memory would keep what they have, unredacted, for who knows how long."""
+    """Overwrite payloads (n,) that nobody needs any more: freed memory would keep them, unredacted, for who knows how long."""
     if payloads.size:
         payloads.view(np.uint8)[:] = 0

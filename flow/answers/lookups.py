@@ -6,6 +6,7 @@ import heapq
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from flows.flow.answers.asker import Asker
 from flows.flow.answers.requests import SECOND, Request
 from flows.flow.answers.search import continues, intended
 from flows.flow.answers.view import State, rcode_name
@@ -23,6 +24,8 @@ AGAIN_NS = 900_000_000
 ORDER_NS = 10 * SECOND
 MOST_WAITING, MOST_OPEN, MOST_TRIES = 50_000, 20_000, 64
 NODATA = "NODATA"
+# After these no resolver asks for the same again.
+FINAL = frozenset({"NOERROR", "NXDOMAIN", NODATA})
 
 
 @dataclass(slots=True)
@@ -51,6 +54,8 @@ class Lookup:
     node: str = ""  # that saw it
     tries: list[Try] = field(default_factory=list)
     more: int = 0  # tries that are not kept
+    number: int = 0  # in the order in which they began
+    final_ns: int | None = None  # when the last name's answers had all come, and would end any resolver's tries of it
 
     @property
     def names(self) -> list[str]:
@@ -105,7 +110,12 @@ class Lookup:
         good = next((each for each in last if each.answered), last[-1])
         return max(0, good.asked - self.began)
 
-    def _goes_on_with(self, new: Try) -> bool:
+    @property
+    def last_types(self) -> frozenset[str]:
+        """Types that were asked of the last name."""
+        return frozenset(each.qtype for each in self.tries if each.name == self.tries[-1].name)
+
+    def goes_on_with(self, new: Try) -> bool:
         """Whether a query may be of this question."""
         if new.asked - max(each.ended for each in self.tries[-8:]) > PAUSE_NS:
             return False
@@ -125,12 +135,15 @@ class Lookup:
             self.tries.append(new)
         else:
             self.more += 1
+        last = {each.qtype: each for each in self.tries if each.name == self.tries[-1].name}
+        final = all(each.answered and each.result in FINAL for each in last.values())
+        self.final_ns = max(each.ended for each in last.values()) if final else None
 
 
 def _is_repetition(old: Try, new: Try) -> bool:
     """Of a question that has no answer yet, or one that makes resolvers ask the next server."""
     if old.answered and old.ended <= new.asked:
-        return old.result not in {"NOERROR", "NXDOMAIN", NODATA}
+        return old.result not in FINAL
     return old.server != new.server or new.asked - old.asked >= AGAIN_NS
 
 
@@ -140,10 +153,10 @@ class Lookups:
     def __init__(self) -> None:
         self._waiting: list[tuple[int, int, Request]] = []
         # By process and first label, which all names of one lookup have in common.
-        self._open: dict[tuple[str, int, str], list[Lookup]] = {}
+        self._open: dict[tuple[str, int, str], Asker] = {}
         self._closed_ns = 0
         self._taken = 0
-        self._count = 0
+        self._begun = self._count = 0
         self.cut_short = 0
 
     def add(self, request: Request) -> None:
@@ -173,22 +186,24 @@ class Lookups:
 
     def _place(self, request: Request) -> None:
         new, client = _try(request), request.view.client
-        lookups = self._open.setdefault((client.address or client.name, client.pid, new.name.partition(".")[0]), [])
-        lookup = next((each for each in reversed(lookups) if each._goes_on_with(new)), None)
+        key = (client.address or client.name, client.pid, new.name.partition(".")[0])
+        asker = self._open.get(key)
+        if asker is None:
+            asker = self._open[key] = Asker()
+        lookup = asker.of(new)
         if lookup is None:
-            lookup = Lookup(client, request.view.node)
-            lookups.append(lookup)
+            self._begun += 1
+            lookup = Lookup(client, request.view.node, number=self._begun)
             self._count += 1
         lookup._add(new)
+        asker.add(lookup)
 
     def _close(self, key: tuple[str, int, str], limit: int | None) -> list[Lookup]:
-        lookups = self._open[key]
-        over = [each for each in lookups if limit is None or each.ended <= limit]
-        left = [each for each in lookups if limit is not None and each.ended > limit]
+        asker = self._open[key]
+        over = [each for each in asker if limit is None or each.ended <= limit]
         self._count -= len(over)
-        if left:
-            self._open[key] = left
-        else:
+        asker.remove(over)
+        if not len(asker):
             del self._open[key]
         return over
 

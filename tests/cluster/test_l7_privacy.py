@@ -1,4 +1,4 @@
-"""Planted secrets: none leaves an agent. Looked through is all that agents and the relay stream (batched and as JSON), and their logs.
+"""Planted secrets: none leaves an agent. Looked through are the streams of agents and relay (batched and as JSON), and logs.
 
 What an agent keeps in its memory is looked through by tests/unit/l7/test_privacy.py.
 """

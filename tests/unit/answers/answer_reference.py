@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flows.flow.answers.lookups import Lookup, _try
 from flows.flow.answers.requests import (
     DNS_APART_NS,
     HOLD_NS,
@@ -20,6 +21,7 @@ from flows.flow.answers.view import State
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from flows.flow.answers.lookups import Try
     from flows.flow.answers.view import View
 
 
@@ -100,3 +102,17 @@ def _lacks(request: Request, view: View) -> bool:
     if view.at_client is None or request.unsided is not None:
         return False
     return (request.at_client if view.at_client else request.at_server) is None
+
+
+def plain_lookups(requests: list[Request]) -> list[list[Try]]:
+    """The tries of each lookup of one process: each query is compared with all lookups before, the newest first."""
+    lookups: list[Lookup] = []
+    for request in sorted(requests, key=lambda each: each.time):
+        new = _try(request)
+        alike = [each for each in lookups if each.tries[0].name.partition(".")[0] == new.name.partition(".")[0]]
+        lookup = next((each for each in reversed(alike) if each.goes_on_with(new)), None)
+        if lookup is None:
+            lookup = Lookup(request.view.client)
+            lookups.append(lookup)
+        lookup._add(new)
+    return [each.tries for each in lookups]

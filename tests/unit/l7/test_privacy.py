@@ -62,7 +62,10 @@ def text_of(one: Any) -> bytes:
     return one.encode(errors="replace") if isinstance(one, str) else bytes(one) if isinstance(one, bytes | bytearray) else b""
 
 
-@pytest.mark.parametrize("rules", [Redaction(), Redaction.of({"headers_allow": ["user-agent", "referer"]})], ids=["default", "headers"])
+RULES = {"default": Redaction(), "headers": Redaction.of({"headers_allow": ["user-agent", "referer"]})}
+
+
+@pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
 def test_nothing_that_is_kept_has_a_secret(rules: Redaction) -> None:
     store = RequestStore(64)
     requests = Requests(store, rules, 5 * SECOND, 60 * SECOND)
