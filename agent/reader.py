@@ -128,6 +128,7 @@ class Reader(threading.Thread):
         self._probe, self._enricher, self._store, self._settings = probe, enricher, store, settings
         self._requests, self._plaintext = requests, plaintext
         self._taken = 0  # first bytes since the last sweep
+        self._reported: dict[str, int] = {}
         self._ended = threading.Event()
         self._hurried = threading.Event()
         self._waiting: deque[Callable[[], None]] = deque()
@@ -186,6 +187,15 @@ class Reader(threading.Thread):
         self._enricher.retain(self._store.endpoints_in_use())
         if self._requests is not None:
             self._requests.retain(self._store.details_in_use())
+            self._report(self._requests)
+
+    def _report(self, requests: Requests) -> None:
+        """Log what could not be read, paired or kept of requests, if there is more than the last time."""
+        counts = requests.counts()
+        new = {reason: count - self._reported.get(reason, 0) for reason, count in counts.items()}
+        self._reported = counts
+        if any(new.values()):
+            log.info("requests, in the last minute: %s", ", ".join(f"{reason} {count}" for reason, count in new.items() if count))
 
     def batch(self) -> None:
         """Move what waits. A batch that cannot be stored is counted and left behind: the next one is not lost with it."""
