@@ -78,8 +78,8 @@ def _batch(made: list[Made]) -> Batch:
     times, flows, connections, sources, destinations = zip(*made, strict=True)
     columns = {name: np.zeros(len(made), dtype) for name, dtype in COLUMNS.items()}
     columns |= {"time_ns": np.array(times), "source": np.array(sources, "<u4"), "destination": np.array(destinations, "<u4")}
-    raw = (objects(each.SerializeToString() for each in some) for some in (flows, connections))
-    return Batch(*raw, **columns)
+    raw, told = (objects(each.SerializeToString() for each in some) for some in (flows, connections))
+    return Batch(flows=raw, connections=told, **columns)
 
 
 def _end(pod: str, node: str, service: str) -> flows_pb2.End:

@@ -60,6 +60,8 @@ GOALS: Final = {
     "l7_decode_http": Goal("decoding a flow of HTTP for who asks, per flow", "us", "", ""),
     "l7_decode_dns": Goal("the same of DNS, questions and answers met before", "us", "", ""),
     "l7_decode_dns_new": Goal("the same of DNS, all new", "us", "", ""),
+    "answer_http": Goal("flows http: a flow, batch's bytes to counted", "us", "", ""),
+    "answer_dns": Goal("flows dns: the same", "us", "", ""),
     "kernel_connection": Goal("kernel, per TCP connection, both ends, --no-requests", "ns", "<= 3500", "NetObserv 10,500"),
     "kernel_request": Goal("kernel, per keep-alive request, the same", "ns", "<= 500", "NetObserv 1,440"),
     "kernel_connection_l7": Goal("kernel, per TCP connection, both ends, all L7", "ns", "<= 5000", "NetObserv 10,500, no L7"),

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import (
     agent_cpu,
+    answers,
     filter_scan,
     first_list,
     ingest,
@@ -64,6 +65,7 @@ BENCHMARKS: Final = {
     "l7_http": Benchmark(l7_http.measure, 60),
     "l7_dns": Benchmark(l7_dns.measure, 60),
     "l7_decode": Benchmark(l7_decode.measure, 60),
+    "answers": Benchmark(answers.measure, 60),
     "stored_flow": Benchmark(stored_flow.measure, 30),
     "filter_scan": Benchmark(filter_scan.measure, 30),
     "kernel_cost": Benchmark(kernel_cost.measure, 180),

@@ -7,15 +7,25 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from flows.agent.l7 import http1_answers, http1_requests
+from flows.agent.l7 import http1_requests
 from flows.agent.l7.copied import copied
 from flows.agent.l7.events import Events, nothing, together
-from flows.agent.l7.http1_answers import ANSWER, ANSWER_WITH_HEADERS, MOST_INTERIM, SWITCHING, is_interim, place, sizes_of
-from flows.agent.l7.http1_connections import Connections, after
+from flows.agent.l7.http1_answers import (
+    ANSWER,
+    ANSWER_WITH_HEADERS,
+    MOST_INTERIM,
+    SWITCHING,
+    is_interim,
+    read_all,
+    sizes_of,
+)
+from flows.agent.l7.http1_connections import Connections, after, key
 from flows.agent.l7.http1_distinct import distinct
+from flows.agent.l7.http1_extents import bounded, extents_of, inside, is_inside, outermost
 from flows.agent.l7.http1_headers import appended, kept
 from flows.agent.l7.http1_held import Held
-from flows.agent.l7.http1_pairing import MOST_WAITING, REMEMBERED_CALLS, REQUEST, Recent, Waiting, requests_of, search
+from flows.agent.l7.http1_pairing import MOST_WAITING, Met, Recent, Waiting, requests_of, search_connections
+from flows.agent.l7.http1_pipelining import Pipelining
 from flows.agent.l7.http1_rows import join, pick
 from flows.agent.probe.payload import PayloadKind
 from flows.agent.probe.record import Event
@@ -44,8 +54,8 @@ class Http1:
         self._answer_dtype = ANSWER_WITH_HEADERS if rules.keeps_headers else ANSWER
         self._waiting, self._recent, self._held = Waiting(most_waiting), Recent(), Held(self._answer_dtype)
         self._connections = Connections()
-        self._paired = [np.zeros(0, REQUEST)]  # of this call and those just before
         self._counts: Counter[str] = Counter()
+        self._pipelining = Pipelining(store, self._waiting, self._connections, self._counts)
 
     def counts(self) -> dict[str, int]:
         """See Handler."""
@@ -54,14 +64,17 @@ class Http1:
     def take(self, payloads: NDArray[np.void], to_wall_ns: int) -> Events:
         """See Handler."""
         self._connections.settle(self._recent.age())
-        self._paired = [*self._paired[-REMEMBERED_CALLS:], np.zeros(0, REQUEST)]
+        self._pipelining.begin_call()
         events = [nothing()]
         width = max(1, int(payloads["captured"].max(initial=0)))
         step = max(1, min(PART_BYTES // width, self._store.capacity))
         for begin in range(0, len(payloads), step):
             part = payloads[begin : begin + step]
-            for kind, act in ((PayloadKind.HTTP_REQUEST, self._ask), (PayloadKind.HTTP_RESPONSE, self._answer)):
-                events.append(act(pick(part, part["kind"] == kind), to_wall_ns))
+            answered = pick(part, part["kind"] == PayloadKind.HTTP_RESPONSE)
+            answers, others = read_all(answered, self._answer_dtype, self._rules)
+            self._counts["http: not a status line"] += others
+            events.append(self._ask(pick(part, part["kind"] == PayloadKind.HTTP_REQUEST), answers, to_wall_ns))
+            events.append(self._answer(answers, answered, to_wall_ns))
         events.append(self._resolve(to_wall_ns))
         return together(*events)
 
@@ -79,6 +92,7 @@ class Http1:
 
     def ended(self, connections: NDArray[np.uint64], time_ns: NDArray[np.uint64], to_wall_ns: int) -> Events:  # noqa: ARG002
         """See Handler."""
+        self._pipelining.end(connections)
         order = np.argsort(connections, kind="stable")
         at = np.searchsorted(connections[order], self._waiting.requests["conn_id"])
         at = order[np.minimum(at, len(order) - 1)] if len(order) else at
@@ -89,8 +103,8 @@ class Http1:
         unanswered = self._give_up(over, Flag.CONNECTION_END)
         return _events(unanswered["number"], Event.NO_RESPONSE, times[~past])
 
-    def _ask(self, payloads: NDArray[np.void], to_wall_ns: int) -> Events:
-        """Store requests."""
+    def _ask(self, payloads: NDArray[np.void], answers: NDArray[np.void], to_wall_ns: int) -> Events:
+        """Store requests; answers: those that came with them."""
         if not len(payloads):
             return nothing()
         texts = distinct(payloads)
@@ -100,13 +114,15 @@ class Http1:
         self._counts["http: not a request line"] += len(payloads) - len(read.row)
         requests = requests_of(payloads, read, self._connections)
         known, own = self._connections.ask(requests)
-        new = self._is_new(requests, known, own)
-        if not new.all():
-            requests, read = pick(requests, new), http1_requests.Heads._make(column[new] for column in read)
-            known, own = pick(known, new), own[new]
-        requests["flags"] |= (own & known["pipelines"]) * PIPELINED
         if len(read.row) < len(payloads):
             payloads = pick(payloads, read.row)
+        kept_rows = self._are_http(requests, known, own, answers, payloads["length"])
+        for mask in (kept_rows, None):
+            new = self._is_new(requests, known, own) if mask is None else mask
+            if not new.all():
+                requests, read = pick(requests, new), http1_requests.Heads._make(column[new] for column in read)
+                known, own, payloads = pick(known, new), own[new], pick(payloads, new)
+        requests["flags"] |= (own & known["pipelines"]) * PIPELINED
         rows: dict[str, NDArray[Any]] = copied(payloads) | {
             "time": requests["time_ns"].astype(np.int64) + to_wall_ns,
             "kind": np.full(len(requests), Kind.HTTP1, np.uint8),
@@ -117,7 +133,8 @@ class Http1:
         if self._rules.keeps_headers:
             rows["headers"] = kept(texts.text, texts.of[read.row], self._rules)
         requests["number"] = self._store.add(rows)
-        self._wait(requests, known, own)
+        self._pipelining.wait(requests, known, own)
+        self._counts["http: too many waiting"] = self._waiting.dropped
         return _events(requests["number"], Event.REQUEST, requests["time_ns"])
 
     def _is_new(self, requests: NDArray[np.void], known: NDArray[np.void], own: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -130,80 +147,70 @@ class Http1:
         self._counts["http: request again"] += int((~new).sum())
         return new
 
-    def _wait(self, requests: NDArray[np.void], known: NDArray[np.void], own: NDArray[np.bool_]) -> None:
-        """Let new requests wait, unless which answer is theirs cannot be told."""
-        answered = own & known["answered"]
-        size = requests["acknowledged"] - known["answer"]
-        behind = size.view(np.int32) > 0
-        next_one = answered & ~known["sized"] & behind & (known["answer_acknowledged"] == requests["sequence"])
-        if next_one.any():
-            self._store.answer(known["number"][next_one], {"response_bytes": size[next_one].astype(np.int64)})
-        late = answered & ~behind
-        if late.any():
-            late[late] = (size[late] == 0) | self._undo(pick(requests, late))
-        told_apart = (requests["flags"] & PIPELINED) == 0
-        self._pipelined(pick(requests, ~told_apart))
-        self._pipelined(join(self._waiting.add(pick(requests, told_apart & ~late)), pick(requests, told_apart & late)))
-        self._counts["http: too many waiting"] = self._waiting.dropped
+    def _are_http(
+        self,
+        requests: NDArray[np.void],
+        known: NDArray[np.void],
+        own: NDArray[np.bool_],
+        answers: NDArray[np.void],
+        lengths: NDArray[np.uint32],
+    ) -> NDArray[np.bool_]:
+        """Neither in a request's body nor after an upgrade; bool (n,). lengths: bytes of their packets (n,)."""
+        body = own & is_inside(requests["sequence"], known["body"], known["body_size"])
+        goes_on = (requests["size"] > lengths) & ~body
+        over = own & known["upgraded"]
+        over[over] = after(requests["acknowledged"][over], known["answer"][over])
+        over |= self._follow_upgrade(requests, answers)
+        if goes_on.any():
+            long = pick(requests, goes_on & ~over)
+            extents = outermost(extents_of(long, long["place"], long["size"].astype(np.int64)))
+            body |= inside(requests, extents)
+            self._connections.send_body(extents)
+        self._counts["http: body that looks like a request"] += int((body & ~over).sum())
+        self._counts["http: after an upgrade"] += int(over.sum())
+        http: NDArray[np.bool_] = ~(body | over)
+        return http
 
-    def _undo(self, requests: NDArray[np.void]) -> NDArray[np.bool_]:
-        """Which requests (n,) expected an answer that was given to another one; if that was asked later, the pair is none."""
-        paired = join(*self._paired)
-        paired = pick(paired, np.argsort(paired["expects"], kind="stable"))
-        at, found = search(paired["expects"], requests["expects"])
-        others = pick(paired, at[found])
-        wrong = others["number"][after(others["sequence"], requests["sequence"][found])]
-        columns = {"status": np.uint16(0), "answered": np.int64(0), "response_bytes": np.int64(-1), "flags": PIPELINED}
-        rows = {name: np.full(len(wrong), value) for name, value in columns.items()}
-        self._store.answer(wrong, rows | {"state": np.full(len(wrong), State.ASKED, np.uint8)})
-        self._counts["http: pair undone"] += len(np.unique(wrong))
-        return found
+    def _follow_upgrade(self, requests: NDArray[np.void], answers: NDArray[np.void]) -> NDArray[np.bool_]:
+        """Which requests (n,) acknowledge a part of an answer that came with them and that ends HTTP; bool (n,)."""
+        switching = pick(answers, answers["status"] == SWITCHING)
+        mask = np.zeros(len(requests), bool)
+        if len(switching):
+            expected = np.concatenate((requests["expects"], self._waiting.requests["expects"]))
+            switching = pick(switching, np.isin(key(switching["conn_id"], switching["link"], switching["sequence"]), expected))
+            at, mask = search_connections(switching, requests)
+            mask[mask] = after(requests["acknowledged"][mask], switching["sequence"][at[mask]])
+        return mask
 
-    def _pipelined(self, requests: NDArray[np.void]) -> None:
-        """Say that requests cannot be told apart. That they were not answered will not be said of them."""
-        if len(requests):
-            self._connections.pipeline(requests)
-            requests = join(requests, self._waiting.take(self._waiting.of_connections(requests)))
-            self._store.answer(requests["number"], {"flags": requests["flags"] | PIPELINED})
-            self._counts["http: pipelined request"] += len(requests)
-
-    def _answer(self, payloads: NDArray[np.void], to_wall_ns: int) -> Events:
+    def _answer(self, answers: NDArray[np.void], payloads: NDArray[np.void], to_wall_ns: int) -> Events:
         """Pair answers, those that were held before with them."""
-        answers = self._read_answers(payloads) if len(payloads) else np.zeros(0, self._answer_dtype)
-        answers = self._held.with_new(answers)
+        answers = self._pipelining.feed(self._held.with_new(answers))
         answers = self._move_on(answers)
-        final = ~is_interim(answers)
-        met = self._waiting.meet(pick(answers, final))
+        answers, met = self._pipelining.meet(answers)
         self._counts["http: answer again"] += int(np.count_nonzero(met.repeated))
-        self._pipelined(met.doubtful)
-        left = ~final
-        left[final] = met.left
-        self._held.keep(pick(answers, left), payloads)
-        return self._complete(met.requests, met.answers, to_wall_ns)
+        left = is_interim(answers)
+        left[~left] = met.left
+        rest = pick(answers, left)
+        if len(rest):
+            rest = self._not_in_bodies(rest, met)
+        events = self._complete(met.requests, met.answers, to_wall_ns)
+        if len(rest):
+            over = self._connections.is_over(rest)
+            self._counts["http: after an upgrade"] += int(over.sum())
+            rest = pick(rest, ~over)
+        self._held.keep(rest, payloads)
+        return events
 
-    def _read_answers(self, payloads: NDArray[np.void]) -> NDArray[np.void]:
-        """All answers in payloads: final ones may follow interim ones."""
-        texts = distinct(payloads)
-        text, rows, offset = texts.text, np.arange(len(texts.text)), np.zeros(len(texts.text), np.int64)
-        found: list[NDArray[np.void]] = []
-        for depth in range(MOST_INTERIM):
-            answers, body = http1_answers.read(text, self._answer_dtype)
-            if self._rules.keeps_headers:
-                answers["headers"] = kept(text, answers["row"], self._rules)
-            inner = answers["row"].copy()
-            of, which = texts.all_with(rows[inner])
-            found.append(pick(answers, which))
-            found[-1]["row"] = of
-            place(found[-1], payloads, offset[inner][which])
-            if not depth:
-                self._counts["http: not a status line"] += len(payloads) - len(of)
-            follows = is_interim(answers) & (body >= 0)
-            if not follows.any():
-                break
-            inner, body = inner[follows], body[follows]
-            rows, offset = rows[inner], offset[inner] + body - text.begin[inner]
-            text = text.rest(inner, body)
-        return join(*found)
+    def _not_in_bodies(self, answers: NDArray[np.void], met: Met) -> NDArray[np.void]:
+        """Answers (n,) that met no request, without those in bodies of others: of those that did, and of the newest before."""
+        places = self._connections.places(answers["conn_id"], answers["link"])
+        maybe = np.isin(met.requests["place"], places)
+        requests, others = pick(met.requests, maybe), pick(met.answers, maybe)
+        extents = extents_of(others, requests["place"], sizes_of(requests["method"], others))
+        probes = extents_of(answers, places)
+        body = inside(probes, outermost(extents)) | inside(probes, self._connections.last_answers(answers))
+        self._counts["http: body that looks like an answer"] += int(body.sum())
+        return pick(answers, ~body)
 
     def _move_on(self, answers: NDArray[np.void]) -> NDArray[np.void]:
         """Leave interim answers out whose requests wait on; bounded, as each of them is met once."""
@@ -212,7 +219,7 @@ class Http1:
             moved = interim[self._waiting.move(pick(answers, interim))] if interim.size else interim
             if not moved.size:
                 break
-            self._pipelined(self._waiting.take_shared())  # one that was asked before the final answer expects the same now
+            self._pipelining.share(self._waiting.take_shared())  # asked before the final answer, so they expect the same now
             self._counts["http: interim answer"] += moved.size
             left = np.ones(len(answers), bool)
             left[moved] = False
@@ -238,24 +245,36 @@ class Http1:
             "status": answers["status"], "flags": flags, "response_bytes": sizes,
         }  # fmt: skip
         numbers = requests["number"]
-        self._paired[-1] = join(self._paired[-1], requests)
+        self._pipelining.paired[-1] = join(self._pipelining.paired[-1], requests)
         self._store.answer(numbers, rows)
         if self._rules.keeps_headers:
             here = self._store.stored(numbers)
             before = self._store.take(numbers[here], ("headers",))["headers"]
             self._store.answer(numbers[here], {"headers": appended(before, answers["headers"][here])})
-        self._connections.answer(answers, requests, sizes >= 0)
+        self._connections.answer(answers, requests, bounded(sizes))
+        switching = pick(answers, answers["status"] == SWITCHING)
+        if len(switching):
+            self._upgrade(switching)
         return _events(numbers, Event.RESPONSE, answers["time_ns"])
+
+    def _upgrade(self, answers: NDArray[np.void]) -> None:
+        """HTTP/1 ends with these answers (n,): requests that were taken for such before they came wait no more."""
+        self._connections.upgrade(answers)
+        at, over = search_connections(answers, self._waiting.requests)
+        over[over] = after(self._waiting.requests["acknowledged"][over], answers["sequence"][at[over]])
+        self._counts["http: after an upgrade"] += len(self._waiting.take(over))
 
     def _resolve(self, to_wall_ns: int) -> Events:
         """Answers that were held long enough: alone if no request was seen on their connection."""
+        self._pipelining.age()
         answers, payloads = self._held.age()
         self._counts["http: too many answers held"] = self._held.dropped
         if not len(answers):
             return nothing()
         at, own = self._connections.find(answers)
         again = own & self._connections.get(at, "answered") & ~after(answers["sequence"], self._connections.get(at, "answer"))
-        pipelined = own & self._connections.get(at, "pipelines") & ~again
+        again &= ~answers["owed"]
+        pipelined = (own & self._connections.get(at, "pipelines") & ~again) | answers["owed"]
         interim = is_interim(answers)
         alone = ~again & ~interim & (pipelined | ~(own & self._connections.get(at, "asked")))
         self._counts["http: answer again"] += int(again.sum())
@@ -263,6 +282,9 @@ class Http1:
         self._counts["http: answer without its request"] += int((~again & ~interim & ~alone).sum())
         flags = answers["flags"] | np.where(pipelined, PIPELINED, np.uint16(0)) | np.uint16(Flag.HOST_UNKNOWN)
         flags |= np.where(answers["status"] == SWITCHING, np.uint16(Flag.UPGRADED), np.uint16(0))
+        switching = pick(answers, alone & (answers["status"] == SWITCHING))
+        if len(switching):
+            self._upgrade(switching)
         return self._alone(pick(answers, alone), pick(payloads, alone), flags[alone], to_wall_ns)
 
     def _alone(self, answers: NDArray[np.void], payloads: NDArray[np.void], flags: NDArray[np.uint16], to_wall_ns: int) -> Events:

@@ -7,19 +7,24 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from flows.agent.l7.http1_connections import link
+from flows.agent.l7.http1_distinct import distinct
+from flows.agent.l7.http1_headers import kept
+from flows.agent.l7.http1_rows import join, pick
 from flows.agent.l7.http1_text import CR, LF, SPACE, Text, word
 from flows.agent.store.request_columns import HEADER_BYTES, METHODS, Flag
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from flows.agent.l7.redact import Redaction
+
 # An answer as pairing needs it. link: see http1_connections; row: of its payload; head: bytes of the head, -1: its end was not
-# captured; body: Content-Length, -1: none or not captured.
+# captured; body: Content-Length, -1: none or not captured; owed: counted by http1_owed.
 ANSWER: Final = np.dtype(
     [
         ("conn_id", "u8"), ("time_ns", "u8"), ("row", "i8"), ("head", "i8"), ("body", "i8"), ("sequence", "u4"),
         ("acknowledged", "u4"), ("length", "u4"), ("status", "u2"), ("version", "u2"), ("flags", "u2"), ("link", "u1"),
-        ("calls", "u1"),
+        ("calls", "u1"), ("owed", "?"),
     ],
     align=True,
 )  # fmt: skip
@@ -49,7 +54,7 @@ def read(text: Text, dtype: np.dtype[np.void]) -> tuple[NDArray[np.void], NDArra
     answers["flags"] = np.where(whole[row], 0, Flag.ANSWER_CUT)
     body = text.body[row]
     answers["head"] = np.where(body < 0, -1, body - text.begin[row])
-    answers["body"] = _content_length(text)[row]
+    answers["body"] = content_length(text)[row]
     return answers, np.where((body >= 0) & (body < text.end[row]), body, -1)
 
 
@@ -67,11 +72,36 @@ def _status(text: Text) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     return np.where(ok, np.where(whole, status, 0), -1), whole
 
 
-def _content_length(text: Text) -> NDArray[np.int64]:
-    """Content-Length of n heads; -1: none, not a number, or the body is sent in chunks (RFC 9112, section 6.3)."""
-    lengths = np.full(len(text), -1)
-    line = text.header(b"content-length")
-    there = ((line >= 0) & (text.header(b"transfer-encoding") < 0)).nonzero()[0]
+def read_all(payloads: NDArray[np.void], dtype: np.dtype[np.void], rules: Redaction) -> tuple[NDArray[np.void], int]:
+    """All answers in payloads, for final ones may follow interim ones; and how many payloads are none."""
+    if not len(payloads):
+        return np.zeros(0, dtype), 0
+    texts = distinct(payloads)
+    text, rows, offset = texts.text, np.arange(len(texts.text)), np.zeros(len(texts.text), np.int64)
+    found: list[NDArray[np.void]] = []
+    for _ in range(MOST_INTERIM):
+        answers, body = read(text, dtype)
+        if rules.keeps_headers:
+            answers["headers"] = kept(text, answers["row"], rules)
+        inner = answers["row"].copy()
+        of, which = texts.all_with(rows[inner])
+        found.append(pick(answers, which))
+        found[-1]["row"] = of
+        place(found[-1], payloads, offset[inner][which])
+        follows = is_interim(answers) & (body >= 0)
+        if not follows.any():
+            break
+        inner, body = inner[follows], body[follows]
+        rows, offset = rows[inner], offset[inner] + body - text.begin[inner]
+        text = text.rest(inner, body)
+    return join(*found), len(payloads) - len(found[0])
+
+
+def content_length(text: Text, none: int = -1) -> NDArray[np.int64]:
+    """Content-Length of n heads; none: what it is where there is none; -1: not a number, or sent in chunks (RFC 9112, 6.3)."""
+    line, lengths = text.header(b"content-length"), np.full(len(text), none)
+    lengths[text.header(b"transfer-encoding") >= 0] = -1
+    there = ((line >= 0) & (lengths == none)).nonzero()[0]
     if there.size:
         values = text.values(line[there], b"content-length", _LENGTH_DIGITS + 1)
         digits = values.text - np.uint8(ord("0"))

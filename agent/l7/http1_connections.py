@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from flows.agent.l7.http1_extents import extents_of
 from flows.agent.l7.http1_rows import pick, put
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PLACES: Final = 1 << 17  # 6 MB; of 5,000 connections at a time one in 26 shares its place
+PLACES: Final = 1 << 17  # 8 MB; of 5,000 connections at a time one in 26 shares its place
 _SEEDS: Final = np.array([secrets.randbits(64) | 1 for _ in range(3)], np.uint64)
 _PLACE: Final = np.dtype(
     [
@@ -26,8 +27,10 @@ _PLACE: Final = np.dtype(
         ("settled", "?"), ("sequence", "u4"),  # newest request of earlier calls
         ("acknowledged", "u4"),  # of the newest request
         ("answered", "?"), ("answer", "u4"), ("answer_acknowledged", "u4"),  # newest answer that was paired
-        ("sized", "?"),  # its size is known
+        ("answer_size", "u4"),  # 0: not known
+        ("upgraded", "?"),  # that answer was the last one: what comes after it is no HTTP
         ("number", "i8"),  # of its request
+        ("body", "u4"), ("body_size", "u4"),  # newest request that goes on in other packets, as an extent; 0: there was none
     ],
     align=True,
 )  # fmt: skip
@@ -120,15 +123,56 @@ class Connections:
         """Nothing on these connections can be told apart any more."""
         self._table["pipelines"][self._own(rows)[0]] = True
 
-    def answer(self, answers: NDArray[np.void], requests: NDArray[np.void], sized: NDArray[np.bool_]) -> None:
-        """Answers (n,) met requests (n,); sized: whose sizes are known (n,)."""
+    def send_body(self, extents: NDArray[np.void]) -> None:
+        """Requests go on: EXTENT (n,), in order, on connections that are known."""
+        at = extents["place"].astype(np.int64)
+        newer = self._are(extents, pick(self._table, at))
+        newer &= (self._table["body_size"][at] == 0) | after(extents["sequence"], self._table["body"][at])
+        for name, column in (("body", "sequence"), ("body_size", "size")):
+            self._table[name][at[newer]] = extents[column][newer]
+
+    def upgrade(self, answers: NDArray[np.void]) -> None:
+        """These answers (n,) are the last ones on their connections, which may not be known."""
+        at = self._claim(answers)
+        newest = ~self._table["answered"][at] | ~after(self._table["answer"][at], answers["sequence"])
+        at = at[newest]
+        self._table["answer"][at], self._table["answered"][at] = answers["sequence"][newest], True
+        self._table["upgraded"][at], self._table["answer_size"][at] = True, 0
+
+    def _claim(self, rows: NDArray[np.void]) -> NDArray[np.int64]:
+        """Places of rows (n,), theirs from now on."""
+        at, own = self.find(rows)
+        new = (~own).nonzero()[0]
+        if new.size:
+            put(self._table, at[new], np.zeros(1, _PLACE))
+            for name in ("conn_id", "link"):
+                self._table[name][at[new]] = rows[name][new]
+        return at
+
+    def answer(self, answers: NDArray[np.void], requests: NDArray[np.void], sizes: NDArray[np.uint32]) -> None:
+        """Answers (n,) met requests (n,); sizes: as extents have them (n,)."""
         at = requests["place"].astype(np.int64)
         known = pick(self._table, at)
         newer = self._are(requests, known)
         newer &= ~known["answered"] | after(answers["sequence"], known["answer"])
         known["answered"], known["answer"], known["answer_acknowledged"] = True, answers["sequence"], answers["acknowledged"]
-        known["number"], known["sized"] = requests["number"], sized
+        known["number"], known["answer_size"] = requests["number"], sizes
         put(self._table, at if newer.all() else at[newer], pick(known, newer))
+
+    def last_answers(self, rows: NDArray[np.void]) -> NDArray[np.void]:
+        """Where the newest answers on connections of these rows (n,) reach, where it is known: EXTENT (k,)."""
+        at, own = self.find(rows)
+        at = np.unique(at[own & self._table["answered"][at]])
+        known = pick(self._table, at)
+        extents = extents_of(known, at, known["answer_size"].astype(np.int64))
+        extents["sequence"] = known["answer"]
+        return extents
+
+    def is_over(self, answers: NDArray[np.void]) -> NDArray[np.bool_]:
+        """Which answers (n,) come after an upgrade."""
+        at, own = self.find(answers)
+        mask: NDArray[np.bool_] = own & self._table["upgraded"][at] & after(answers["sequence"], self._table["answer"][at])
+        return mask
 
     def is_past(self, rows: NDArray[np.void], sequence: NDArray[np.uint32]) -> NDArray[np.bool_]:
         """Where more than `sequence` (n,) was answered: a later answer was seen, or a request that acknowledges more."""

@@ -2,7 +2,7 @@
 
 A request acknowledges all that its server has sent, so its answer begins exactly there: the answer's sequence number is what the
 request acknowledged (RFC 9293). Requests sent before the answer to an earlier one share that number: which is which cannot be
-said, so neither is paired.
+said but of the first: the others are not paired, and http1_owed says from when on requests are told apart again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from flows.agent.l7.http1_connections import after, key, link
+from flows.agent.l7.http1_answers import sizes_of
+from flows.agent.l7.http1_connections import PLACES, after, key, link
+from flows.agent.l7.http1_extents import bounded, is_inside
 from flows.agent.l7.http1_keys import Keys
 from flows.agent.l7.http1_rows import copy, join, pick, put
 
@@ -25,11 +27,12 @@ REMEMBERED_CALLS: Final = 3  # before the present one: with it, two batches of t
 MOST_WAITING: Final = 65_536  # twice the requests that are kept by default
 
 # expects: hash of conn_id, link and acknowledged, own: the same with sequence; acknowledged: where the answer begins; number: of
-# its row; place: of its connection.
+# its row; place: of its connection; size, begun: see Heads, of the whole packet; passed: later ones were answered, and rightly.
 REQUEST: Final = np.dtype(
     [
         ("expects", "u8"), ("own", "u8"), ("conn_id", "u8"), ("time_ns", "u8"), ("number", "i8"), ("sequence", "u4"),
-        ("acknowledged", "u4"), ("place", "u4"), ("flags", "u2"), ("link", "u1"), ("method", "u1"), ("given_up", "?"),
+        ("acknowledged", "u4"), ("place", "u4"), ("size", "u4"), ("flags", "u2"), ("link", "u1"), ("method", "u1"),
+        ("given_up", "?"), ("begun", "u1"), ("passed", "?"),
     ],
     align=True,
 )  # fmt: skip
@@ -58,9 +61,13 @@ def requests_of(payloads: NDArray[np.void], read: Heads, connections: Connection
     for name, values in (
         ("conn_id", conn_id), ("time_ns", payloads["time_ns"]), ("sequence", sequence), ("acknowledged", acknowledged),
         ("link", links), ("method", read.method), ("flags", read.flags), ("place", connections.places(conn_id, links)),
-        ("own", key(conn_id, links, sequence)), ("expects", key(conn_id, links, acknowledged)),
+        ("own", key(conn_id, links, sequence)), ("expects", key(conn_id, links, acknowledged)), ("size", read.size),
+        ("begun", read.begun),
     ):  # fmt: skip
         requests[name] = values
+    several = (read.begun > 1).nonzero()[0]
+    cut = several[payloads["length"][several] != payloads["captured"][several]]
+    requests["begun"][cut] = requests["size"][cut] = 0
     return requests
 
 
@@ -72,6 +79,27 @@ def search(sorted_keys: NDArray[np.uint64], keys: NDArray[np.uint64]) -> tuple[N
     return at, sorted_keys[at] == keys
 
 
+def search_connections(some: NDArray[np.void], rows: NDArray[np.void]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Which of some rows is of the connection of each of others (n,), and whether any is."""
+    ours, theirs = (key(each["conn_id"], each["link"], np.zeros(len(each), np.uint32)) for each in (some, rows))
+    order = np.argsort(ours)
+    at, found = search(ours[order], theirs)
+    return (order[at] if len(order) else at), found
+
+
+def earliest(rows: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Which of these requests (n,) is the first on each connection; bool (n,). One by one: they are few."""
+    first: dict[tuple[int, int], int] = {}
+    sequence = rows["sequence"]
+    for at, connection in enumerate(zip(rows["conn_id"].tolist(), rows["link"].tolist(), strict=True)):
+        other = first.setdefault(connection, at)
+        if after(sequence[other : other + 1], sequence[at : at + 1])[0]:
+            first[connection] = at
+    mask = np.zeros(len(rows), bool)
+    mask[list(first.values())] = True
+    return mask
+
+
 class Waiting:
     """Requests without an answer, by what they expect; those that were given up, too, since an answer may still come."""
 
@@ -81,12 +109,15 @@ class Waiting:
         self.dropped = 0
         self._most = most
         self._index: Keys | None = None  # of `requests`, if it is known
+        self._at = np.full(PLACES, -1, np.int64)  # one that waits at each place; only while it is needed
 
     def __len__(self) -> int:
         return len(self.requests)
 
     def add(self, requests: NDArray[np.void]) -> NDArray[np.void]:
         """Wait for the answers of new requests. Returns those, old and new, that expect the same one: they wait no more."""
+        if not len(requests):
+            return requests
         # A copy in any case: move() changes them, and others have them, too.
         self._become(join(self.requests, requests) if len(self.requests) else copy(requests))
         shared = self.take_shared()
@@ -137,6 +168,32 @@ class Waiting:
         known = after(answers["acknowledged"][met], requests["sequence"])
         left[met[~known]] = True
         return Met(pick(requests, known), pick(answers, met[known]), repeated, left, pick(requests, ~known))
+
+    def skipped(self, met: Met) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Who waits on though what was sent later met its answer, or was sent during an answer that was met (k,).
+
+        And to whom of them the former applies, bool (k,). More than one at a place are among them in any case.
+        """
+        left = (~self.requests["passed"]).nonzero()[0]
+        if not left.size or not len(met.requests):
+            return left[:0], np.zeros(0, bool)
+        places = self.requests["place"][left]
+        self._at[places] = left
+        at = self._at[met.requests["place"]]
+        several = left[self._at[places] != left]
+        self._at[places] = -1
+        hit = (at >= 0).nonzero()[0]
+        if not hit.size:
+            return left[:0], np.zeros(0, bool)
+        at, answered, answers = at[hit], pick(met.requests, hit), pick(met.answers, hit)
+        waits = pick(self.requests, at)
+        same = (waits["conn_id"] == answered["conn_id"]) & (waits["link"] == answered["link"])
+        later = same & after(answered["sequence"], waits["sequence"])
+        sizes = bounded(sizes_of(answered["method"], answers))
+        during = same & is_inside(waits["acknowledged"], answers["sequence"], sizes)
+        more = several[np.isin(self.requests["place"][several], answered["place"])]
+        found = np.unique(np.concatenate((at[later | during], more)))
+        return found, np.isin(found, at[later])
 
     def of_connections(self, rows: NDArray[np.void]) -> NDArray[np.bool_]:
         """Which wait on a connection of these rows; bool (n,)."""

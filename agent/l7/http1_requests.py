@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from flows.agent.l7.http1_answers import content_length
+from flows.agent.l7.http1_extents import bounded
 from flows.agent.l7.http1_text import CR, SPACE, Text, anywhere, word
 from flows.agent.store.request_columns import HOST_BYTES, METHODS, TEXT_BYTES, Flag
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 SLASH, STAR, AT = b"/*@"
 VERSION_BYTES: Final = 9  # ` HTTP/1.1`
 LONGEST_METHOD: Final = 15
+MOST_IN_ONE: Final = 200  # requests in one packet
 CONNECT: Final = METHODS.index("CONNECT")
 
 _ORDER: Final = sorted(range(1, len(METHODS)), key=lambda number: int(word(METHODS[number].encode()[:8])))
@@ -34,7 +38,8 @@ _NARROW: Final = 32  # bytes of targets that are looked at in any case: the sche
 class Heads(NamedTuple):
     """Requests among n payloads, k of them. row: which payloads (k,); the others are no requests.
 
-    method, version, flags, text (k, TEXT_BYTES), host (k, HOST_BYTES): columns of request rows, redacted.
+    method, version, flags, text (k, TEXT_BYTES), host (k, HOST_BYTES): columns of request rows, redacted. begun: requests that
+    begin in what was captured (k,), 0: not known; size: bytes from the first one's beginning to the last one's end, 0: not known.
     """
 
     row: NDArray[np.int64]
@@ -43,6 +48,8 @@ class Heads(NamedTuple):
     flags: NDArray[np.uint16]
     text: NDArray[np.uint8]
     host: NDArray[np.uint8]
+    begun: NDArray[np.uint8]
+    size: NDArray[np.uint32]
 
 
 class _Hosts(NamedTuple):
@@ -84,12 +91,13 @@ def read(text: Text, rules: Redaction) -> Heads:
     flags = hosts.flags
     flags |= np.where(paths.cut, np.uint16(Flag.CUT), np.uint16(0))
     flags |= np.where(paths.changed, np.uint16(Flag.REDACTED), np.uint16(0))
-    flags[_followed(text, line.row)] |= np.uint16(Flag.PIPELINED)
+    count, size = _extents(text, line.row)
+    flags[count != 1] |= np.uint16(Flag.PIPELINED)
     kept = paths.text
     if kept.shape[1] < TEXT_BYTES:
         kept = np.zeros((len(kept), TEXT_BYTES), np.uint8)
         kept[:, : paths.text.shape[1]] = paths.text
-    return Heads(line.row, line.method, line.version, flags, kept, hosts.host)
+    return Heads(line.row, line.method, line.version, flags, kept, hosts.host, count, size)
 
 
 def _lines(text: Text) -> _Line:
@@ -190,16 +198,38 @@ def _hosts(text: Text, rows: NDArray[np.int64], rules: Redaction) -> _Hosts:
     return hosts
 
 
-def _followed(text: Text, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Which of these payloads go on with another request: bytes follow a head that announces no body (RFC 9112, 6.3)."""
-    body = text.body[rows]
-    more: NDArray[np.int64] = ((body >= 0) & (body < text.end[rows])).nonzero()[0]
+def _extents(text: Text, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+    """Of these payloads `begun` and `size`: bytes behind a request may be another one (RFC 9112, section 6.3)."""
+    body, length = text.body[rows], content_length(text, none=0)[rows]
+    known = (body >= 0) & (length >= 0)
+    size = np.where(known, body + length - text.begin[rows], 0)
+    count = np.ones(len(rows), np.uint8)
+    more = (known & (size < text.end[rows] - text.begin[rows])).nonzero()[0]
     if more.size:
-        first = text.flat[body[more]]
+        first = text.flat[text.begin[rows[more]] + size[more]]
         more = more[(first >= ord("A")) & (first <= ord("Z"))]
-    for name in (b"content-length", b"transfer-encoding") if more.size else ():
-        more = more[text.header(name)[rows[more]] < 0]
-    return more
+    for at in more.tolist():  # pipelined in one packet
+        row = rows[at]
+        count[at], size[at] = several(text.piece(int(text.begin[row]), int(text.end[row])))
+    return count, bounded(size)
+
+
+_HEAD: Final = re.compile(rb"[A-Z-]{1,15} [^ \r\n]+ HTTP/1\.[0-9]\r\n(?:[^\r\n]+\r\n)*\r\n")
+_LENGTH: Final = re.compile(rb"\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*\r", re.IGNORECASE)
+
+
+def several(raw: bytes) -> tuple[int, int]:
+    """How many requests begin in a packet, and where the last one ends; both 0: it cannot be told."""
+    at = count = 0
+    while at < len(raw):
+        head = _HEAD.match(raw, at)
+        if head is None or b"\ntransfer-encoding:" in (lower := head.group().lower()) or count == MOST_IN_ONE:
+            return 0, 0
+        length = _LENGTH.search(head.group())
+        if length is None and b"\ncontent-length:" in lower:
+            return 0, 0
+        at, count = head.end() + (int(length.group(1)) if length else 0), count + 1
+    return count, at
 
 
 def _forms(text: Text, line: _Line, target: NDArray[np.uint8], hosts: _Hosts, rules: Redaction) -> Callable[[int], bytes]:

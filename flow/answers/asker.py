@@ -37,7 +37,7 @@ class Asker:
             return _newest(reversed(self._lookups), new)
         self._latest = new.asked
         self._ripen(new.asked)
-        found = [_newest(reversed(self._young), new)]
+        found = [_newest(sorted(self._young, key=_number, reverse=True), new)]
         found += [_newest(reversed(some), new) for kind, some in self._kinds.items() if _may_go_on(kind, new)]
         return max((each for each in found if each is not None), key=_number, default=None)
 

@@ -195,10 +195,8 @@ class NamesAnswer:
         """What to take a second look at: connections to what was found, and Services that were looked for in vain."""
         since = self._looked_ns - self._again_ns
         new = [each for each in self._unlinked if each.ended > since]
-        vain: set[str] = set()
-        for key, group in self._groups.items():
-            if key.outcome == NOT_FOUND and (name := wanted(key.name, group.tried, group.namespace)[0]):
-                vain.add(name)
+        missed = [(key, group) for key, group in self._groups.items() if key.outcome == NOT_FOUND]
+        vain = {wanted(key.name, group.tried, group.namespace)[0] for key, group in missed} - {""}
         vain = set(sorted(vain - self._services_asked)[: filters.MOST_NAMES])
         self._services_asked |= vain
         addresses = [address for each in new for address in each.addresses]

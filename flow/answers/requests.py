@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -81,7 +82,8 @@ class Requests:
         self._asked: dict[Hashable, dict[Request, View]] = {}  # those without numbers that wait for an answer, in their order
         self._lone: dict[Hashable, dict[Request, None]] = {}  # those that may still get this side's view, in their order
         self._due: list[tuple[int, int, Request]] = []
-        self._open: dict[Request, None] = {}
+        # A dict is slow to tell its first key once many before it are gone.
+        self._open: OrderedDict[Request, None] = OrderedDict()
         self._pushed = 0
         self.watermark = 0
         self.cut_short = self.late = 0

@@ -292,16 +292,23 @@ def rows(answer: Any, table: int = 0) -> list[dict[str, Any]]:
 
 def batches(flows: Sequence[Flow], size: int = 3) -> list[tuple[Batch, EndTable]]:
     """The flows as a reader of a stream of batches has them, with the table of their ends."""
-    sent, got = EndTable(), EndTable()
-    writer, reader = BatchWriter(sent, ["relay"]), BatchReader(got, [])
-    parts = [[_parted(flow, sent) for flow in flows[at : at + size]] for at in range(0, len(flows), size)]
-    return [(reader.read(writer.write(_batch(part))), got) for part in parts]
+    ends = EndTable()
+    reader = BatchReader(ends, [])
+    return [(reader.read(message), ends) for message in messages(flows, size)]
+
+
+def messages(flows: Sequence[Flow], size: int = 3) -> list[flows_pb2.FlowBatch]:
+    """The messages of a stream that brings the flows."""
+    ends = EndTable()
+    writer = BatchWriter(ends, ["relay"])
+    return [writer.write(_batch([_parted(flow, ends) for flow in flows[at : at + size]])) for at in range(0, len(flows), size)]
 
 
 def _batch(parts: Sequence[tuple[bytes, bytes, int, int]]) -> Batch:
     raw, connections, sources, destinations = zip(*parts, strict=True)
     columns = {name: np.zeros(len(parts), dtype) for name, dtype in COLUMNS.items()}
     columns |= {"source": np.array(sources, "<u4"), "destination": np.array(destinations, "<u4")}
+    columns["time_ns"] = np.array([Flow.FromString(each).time.ToNanoseconds() for each in raw])
     return Batch(objects(raw), objects(connections), **columns)
 
 

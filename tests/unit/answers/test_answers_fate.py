@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 from answer_samples import (
     DNS_POD,
+    SECOND,
+    START,
     UPSTREAM,
     VIP,
     A,
     B,
+    Pod,
     Query,
     connection,
     coverage,
@@ -179,6 +182,27 @@ def test_a_second_look_finds_where_the_pods_of_a_silent_service_run() -> None:
     answer.looked()
     assert trouble(answer)["cause"] == "LOST_TO_SERVER"
     assert answer.more() == ()
+
+
+def test_a_second_look_brings_only_what_the_first_did_not() -> None:
+    """The client's view does not come again; the server saw another address than the client's: they belong together."""
+    translated = server_view(LOST, client=Pod("", "192.168.0.1"), port=1_024, took=0.001)
+    answer = fed(DnsAnswer(filtered=True), LOST.flows(), COMPLETE, look=translated.flows())
+    assert [(row["result"], row["count"], row["cause"]) for row in rows(answer)] == [("unanswered", 1, "LOST_TO_CLIENT")]
+
+
+def test_a_second_look_begins_with_what_is_to_be_explained() -> None:
+    answer = DnsAnswer(filtered=True)
+    assert answer.began() is None
+    for query in (
+        Query("fine.example", at=-9, number=4),
+        Query("bad.example", at=-2, rcode=2, number=5),
+        Query("x", rcode=3, number=6),
+    ):
+        for flow in query.flows():
+            answer.add(flow)
+    answer.end()
+    assert answer.began() == START - 2 * SECOND
 
 
 def test_a_second_look_may_bring_the_servers_view() -> None:

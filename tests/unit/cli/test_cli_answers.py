@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import numpy as np
 import pytest
 from cli_samples import answered, covered, refused
 from cli_server import Batches, Observer, Serve
 
-from flows.cli import answers
+from flows.cli import answers, answers_stream, stream
 from flows.cli.answers_options import ANSWER_OPTIONS, AnswerOptions, Form
 from flows.cli.answers_source import Look, again
 from flows.cli.commands import COMMANDS
@@ -27,11 +28,12 @@ from flows.flow.batch import Batch, BatchWriter, objects
 from flows.flow.ends import EndTable
 from flows.flow.filter.selection import ALL, Selection
 from flows.flow.protojson import to_json
+from flows.proto import relay_pb2
 from flows.proto.flow_pb2 import FlowFilter
 from flows.proto.observer_pb2 import GetFlowsResponse
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "answers"))
-from answer_samples import START, A, B, Call, Query, connection, coverage, ordered, server_view, upstream_query
+from answer_samples import START, A, B, Call, Query, connection, coverage, messages, ordered, server_view, upstream_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -222,6 +224,71 @@ def test_a_server_is_asked_again_for_what_explains_a_failure(serve: Serve, capsy
     assert [each.dns_query for each in second.query.whitelist if each.dns_query] == [["(?i)^bad\\.example\\.com[.]?$"]]
     assert second.query.since.seconds == START // 10**9 - 5  # what is to be explained did not begin earlier
     assert list(second.query.blacklist) == list(first.query.whitelist)
+
+
+MIXED = ordered(
+    [
+        *DNS_FLOWS,
+        *Call().flows(),
+        *Call(number=2, at=0.5, took=None).flows(),
+        connection(A, B, spoken=2),
+        connection(B, A, spoken=4),
+    ]
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS_OF_ANSWERS)
+def test_batches_give_what_a_file_of_the_same_flows_gives(
+    tmp_path: Path, serve: Serve, capsys: Capture, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setattr(answers_stream, "TURN", 2)
+    end = covered(answered("node-1"), answered("node-2"))
+    server = serve(Batches(answer=lambda _: [*messages(MIXED), end], namespaces=[("", "kube-system"), ("", "demo")]))
+    times = ["--since", "2027-01-15T07:00:00Z", "--until", "2027-01-15T09:00:00Z", "-o", "json"]  # START is between
+    assert main([*command, "--input-file", written(tmp_path, MIXED), *times]) == 0
+    rows = found(capsys.readouterr().out)
+    assert main([*command, "--server", server, *times]) == 0
+    assert found(capsys.readouterr().out) == rows
+    assert rows
+
+
+def test_what_batches_tell_beside_flows_is_heard(serve: Serve, capsys: Capture) -> None:
+    (broken,), (good,) = messages(Call().flows()[:1]), messages(Call().flows()[1:])
+    broken.flows[0] = b"\xff"
+    broken.node_status.add(state_change=relay_pb2.NODE_ERROR, node_names=["node-3"], message="it is away")
+    broken.losses.add(node="node-3", reason="ring", count=3)
+    good.fresh = True
+    service = Batches(answer=lambda _: [broken, good, covered(answered("node-1"))])
+    assert main(["http", *NEW, "--exit-code", "--server", serve(service)]) == 3
+    out, err = capsys.readouterr()
+    assert "/users/{id}" in out
+    assert "node-3: it is away" in err
+    assert "flows are left out whose bytes cannot be read" in err
+
+
+def test_batches_that_do_not_fit_together_are_an_error(serve: Serve, capsys: Capture) -> None:
+    (broken,) = messages(Call().flows()[:1])
+    broken.source = b"\xff" * 4
+    assert main(["http", *NEW, "--server", serve(Batches(answer=lambda _: [broken]))]) == 1
+    assert "its batch cannot be read" in capsys.readouterr().err
+
+
+def test_following_goes_on_where_batches_ended(serve: Serve, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server went away and came back as one without batches: it is asked for what came after the last flow."""
+    monkeypatch.setattr(answers, "REDRAW_S", 0.02)
+    monkeypatch.setattr(stream, "BACKOFF_S", (0.01, 0.01))
+    times: list[Any] = []
+
+    def answer(request: FlowsRequest) -> list[Any]:
+        if times:
+            return [(grpc.StatusCode.UNIMPLEMENTED, "no such service")]
+        times.append(request.query.since)
+        return [*messages(Call().flows()), (grpc.StatusCode.UNAVAILABLE, "gone")]
+
+    service = Batches(answer=answer, responses=[])
+    assert main(["http", "-f", *NEW, "-o", "json", "--server", serve(service)]) == 0
+    assert [row["path"] for row in found(capsys.readouterr().out)][:1] == ["/users/{id}"]
+    assert service.requests[-1].since.ToNanoseconds() == Call().flows()[-1].time.ToNanoseconds() + 1
 
 
 ASKED = (FlowFilter(protocol=["dns"], source_ip=["10.0.1.1"]),)
