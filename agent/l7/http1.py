@@ -19,14 +19,17 @@ from flows.agent.l7.http1_answers import (
     read_all,
     sizes_of,
 )
-from flows.agent.l7.http1_connections import Connections, after, key
+from flows.agent.l7.http1_connections import Connections, after
+from flows.agent.l7.http1_deferred import Asked, Deferred
 from flows.agent.l7.http1_distinct import distinct
-from flows.agent.l7.http1_extents import bounded, extents_of, inside, is_inside, outermost
+from flows.agent.l7.http1_extents import bounded
 from flows.agent.l7.http1_headers import appended, kept
 from flows.agent.l7.http1_held import Held
-from flows.agent.l7.http1_pairing import MOST_WAITING, Met, Recent, Waiting, requests_of, search_connections
+from flows.agent.l7.http1_limits import Limits
+from flows.agent.l7.http1_pairing import MOST_WAITING, Waiting, requests_of
 from flows.agent.l7.http1_pipelining import Pipelining
-from flows.agent.l7.http1_rows import join, pick
+from flows.agent.l7.http1_recent import Recent
+from flows.agent.l7.http1_rows import PAYLOAD, join, pick
 from flows.agent.probe.payload import PayloadKind
 from flows.agent.probe.record import Event
 from flows.agent.store.request_columns import Flag, Kind, State
@@ -56,6 +59,8 @@ class Http1:
         self._connections = Connections()
         self._counts: Counter[str] = Counter()
         self._pipelining = Pipelining(store, self._waiting, self._connections, self._counts)
+        self._deferred = Deferred()
+        self._limits = Limits(self._waiting, self._connections, self._counts)
 
     def counts(self) -> dict[str, int]:
         """See Handler."""
@@ -75,11 +80,18 @@ class Http1:
             self._counts["http: not a status line"] += others
             events.append(self._ask(pick(part, part["kind"] == PayloadKind.HTTP_REQUEST), answers, to_wall_ns))
             events.append(self._answer(answers, answered, to_wall_ns))
+        if not len(payloads):
+            events.append(self._ask(payloads, np.zeros(0, self._answer_dtype), to_wall_ns))
+        self._deferred.end_call()
         events.append(self._resolve(to_wall_ns))
         return together(*events)
 
     def expire(self, now_ns: int, to_wall_ns: int) -> Events:
         """See Handler."""
+        asked, no_answers = nothing(), np.zeros(0, self._answer_dtype)
+        if self._deferred.due:
+            asked = self._ask(np.zeros(0, PAYLOAD), no_answers, to_wall_ns)
+            asked = together(asked, self._answer(no_answers, np.zeros(0, PAYLOAD), to_wall_ns))
         age = np.uint64(now_ns) - np.minimum(self._waiting.requests["time_ns"], np.uint64(now_ns))
         self._waiting.take(age > self._timeout_ns * LATE_FACTOR)
         age = age[age <= self._timeout_ns * LATE_FACTOR]
@@ -88,7 +100,7 @@ class Http1:
         unanswered["given_up"] = True
         self._waiting.add(unanswered)
         resolved = self._resolve(to_wall_ns)
-        return together(resolved, _events(unanswered["number"], Event.NO_RESPONSE, np.uint64(now_ns)))
+        return together(asked, resolved, _events(unanswered["number"], Event.NO_RESPONSE, np.uint64(now_ns)))
 
     def ended(self, connections: NDArray[np.uint64], time_ns: NDArray[np.uint64], to_wall_ns: int) -> Events:  # noqa: ARG002
         """See Handler."""
@@ -103,25 +115,33 @@ class Http1:
         unanswered = self._give_up(over, Flag.CONNECTION_END)
         return _events(unanswered["number"], Event.NO_RESPONSE, times[~past])
 
-    def _ask(self, payloads: NDArray[np.void], answers: NDArray[np.void], to_wall_ns: int) -> Events:
-        """Store requests; answers: those that came with them."""
-        if not len(payloads):
-            return nothing()
+    def _read(self, payloads: NDArray[np.void]) -> Asked:
+        """What begins like a request."""
         texts = distinct(payloads)
         read = http1_requests.read(texts.text, self._rules)
         rows_with, which = texts.all_with(read.row)
         read = http1_requests.Heads._make(column[which] for column in read)._replace(row=rows_with)
         self._counts["http: not a request line"] += len(payloads) - len(read.row)
         requests = requests_of(payloads, read, self._connections)
-        known, own = self._connections.ask(requests)
         if len(read.row) < len(payloads):
             payloads = pick(payloads, read.row)
-        kept_rows = self._are_http(requests, known, own, answers, payloads["length"])
-        for mask in (kept_rows, None):
-            new = self._is_new(requests, known, own) if mask is None else mask
-            if not new.all():
-                requests, read = pick(requests, new), http1_requests.Heads._make(column[new] for column in read)
-                known, own, payloads = pick(known, new), own[new], pick(payloads, new)
+        headers = kept(texts.text, texts.of[read.row], self._rules) if self._rules.keeps_headers else None
+        return Asked(payloads, requests, read, headers)
+
+    def _ask(self, payloads: NDArray[np.void], answers: NDArray[np.void], to_wall_ns: int) -> Events:
+        """Store requests; answers: those that came with them."""
+        if not len(payloads) and not self._deferred.due:
+            return nothing()
+        asked = self._deferred.with_due(self._read(payloads)) if len(payloads) else self._deferred.take()
+        requests = asked.requests
+        known, own = self._connections.ask(requests)
+        http = self._limits.are_http(requests, known, own, answers, asked.payloads["length"])
+        if http is not None:
+            asked, known, own = asked.pick(http), pick(known, http), own[http]
+        new = self._is_new(asked.requests, known, own)
+        if not new.all():
+            asked, known, own = asked.pick(new), pick(known, new), own[new]
+        payloads, requests, read, headers = asked
         requests["flags"] |= (own & known["pipelines"]) * PIPELINED
         rows: dict[str, NDArray[Any]] = copied(payloads) | {
             "time": requests["time_ns"].astype(np.int64) + to_wall_ns,
@@ -130,8 +150,8 @@ class Http1:
             "response_bytes": np.full(len(requests), -1),
             "flags": requests["flags"], "method": read.method, "version": read.version, "text": read.text, "host": read.host,
         }  # fmt: skip
-        if self._rules.keeps_headers:
-            rows["headers"] = kept(texts.text, texts.of[read.row], self._rules)
+        if headers is not None:
+            rows["headers"] = headers
         requests["number"] = self._store.add(rows)
         self._pipelining.wait(requests, known, own)
         self._counts["http: too many waiting"] = self._waiting.dropped
@@ -147,41 +167,6 @@ class Http1:
         self._counts["http: request again"] += int((~new).sum())
         return new
 
-    def _are_http(
-        self,
-        requests: NDArray[np.void],
-        known: NDArray[np.void],
-        own: NDArray[np.bool_],
-        answers: NDArray[np.void],
-        lengths: NDArray[np.uint32],
-    ) -> NDArray[np.bool_]:
-        """Neither in a request's body nor after an upgrade; bool (n,). lengths: bytes of their packets (n,)."""
-        body = own & is_inside(requests["sequence"], known["body"], known["body_size"])
-        goes_on = (requests["size"] > lengths) & ~body
-        over = own & known["upgraded"]
-        over[over] = after(requests["acknowledged"][over], known["answer"][over])
-        over |= self._follow_upgrade(requests, answers)
-        if goes_on.any():
-            long = pick(requests, goes_on & ~over)
-            extents = outermost(extents_of(long, long["place"], long["size"].astype(np.int64)))
-            body |= inside(requests, extents)
-            self._connections.send_body(extents)
-        self._counts["http: body that looks like a request"] += int((body & ~over).sum())
-        self._counts["http: after an upgrade"] += int(over.sum())
-        http: NDArray[np.bool_] = ~(body | over)
-        return http
-
-    def _follow_upgrade(self, requests: NDArray[np.void], answers: NDArray[np.void]) -> NDArray[np.bool_]:
-        """Which requests (n,) acknowledge a part of an answer that came with them and that ends HTTP; bool (n,)."""
-        switching = pick(answers, answers["status"] == SWITCHING)
-        mask = np.zeros(len(requests), bool)
-        if len(switching):
-            expected = np.concatenate((requests["expects"], self._waiting.requests["expects"]))
-            switching = pick(switching, np.isin(key(switching["conn_id"], switching["link"], switching["sequence"]), expected))
-            at, mask = search_connections(switching, requests)
-            mask[mask] = after(requests["acknowledged"][mask], switching["sequence"][at[mask]])
-        return mask
-
     def _answer(self, answers: NDArray[np.void], payloads: NDArray[np.void], to_wall_ns: int) -> Events:
         """Pair answers, those that were held before with them."""
         answers = self._pipelining.feed(self._held.with_new(answers))
@@ -192,25 +177,12 @@ class Http1:
         left[~left] = met.left
         rest = pick(answers, left)
         if len(rest):
-            rest = self._not_in_bodies(rest, met)
+            rest = self._limits.not_in_bodies(rest, met)
         events = self._complete(met.requests, met.answers, to_wall_ns)
         if len(rest):
-            over = self._connections.is_over(rest)
-            self._counts["http: after an upgrade"] += int(over.sum())
-            rest = pick(rest, ~over)
+            rest = self._limits.not_over(rest)
         self._held.keep(rest, payloads)
         return events
-
-    def _not_in_bodies(self, answers: NDArray[np.void], met: Met) -> NDArray[np.void]:
-        """Answers (n,) that met no request, without those in bodies of others: of those that did, and of the newest before."""
-        places = self._connections.places(answers["conn_id"], answers["link"])
-        maybe = np.isin(met.requests["place"], places)
-        requests, others = pick(met.requests, maybe), pick(met.answers, maybe)
-        extents = extents_of(others, requests["place"], sizes_of(requests["method"], others))
-        probes = extents_of(answers, places)
-        body = inside(probes, outermost(extents)) | inside(probes, self._connections.last_answers(answers))
-        self._counts["http: body that looks like an answer"] += int(body.sum())
-        return pick(answers, ~body)
 
     def _move_on(self, answers: NDArray[np.void]) -> NDArray[np.void]:
         """Leave interim answers out whose requests wait on; bounded, as each of them is met once."""
@@ -234,7 +206,8 @@ class Http1:
         flags |= requests["given_up"] * np.uint16(Flag.LATE)
         flags |= (answers["status"] == SWITCHING) * np.uint16(Flag.UPGRADED)
         sizes = sizes_of(requests["method"], answers)
-        unsized = (sizes < 0).nonzero()[0]
+        announced = bounded(sizes)
+        unsized = ((sizes < 0) & ((requests["flags"] & PIPELINED) == 0)).nonzero()[0]
         if unsized.size:
             acknowledged, seen = self._recent.following(pick(answers, unsized))
             begins = answers["sequence"][unsized]
@@ -251,18 +224,11 @@ class Http1:
             here = self._store.stored(numbers)
             before = self._store.take(numbers[here], ("headers",))["headers"]
             self._store.answer(numbers[here], {"headers": appended(before, answers["headers"][here])})
-        self._connections.answer(answers, requests, bounded(sizes))
-        switching = pick(answers, answers["status"] == SWITCHING)
-        if len(switching):
-            self._upgrade(switching)
+        self._connections.answer(answers, requests, announced)
+        switching = answers["status"] == SWITCHING
+        if switching.any():
+            self._limits.upgrade(pick(answers, switching))
         return _events(numbers, Event.RESPONSE, answers["time_ns"])
-
-    def _upgrade(self, answers: NDArray[np.void]) -> None:
-        """HTTP/1 ends with these answers (n,): requests that were taken for such before they came wait no more."""
-        self._connections.upgrade(answers)
-        at, over = search_connections(answers, self._waiting.requests)
-        over[over] = after(self._waiting.requests["acknowledged"][over], answers["sequence"][at[over]])
-        self._counts["http: after an upgrade"] += len(self._waiting.take(over))
 
     def _resolve(self, to_wall_ns: int) -> Events:
         """Answers that were held long enough: alone if no request was seen on their connection."""
@@ -284,7 +250,7 @@ class Http1:
         flags |= np.where(answers["status"] == SWITCHING, np.uint16(Flag.UPGRADED), np.uint16(0))
         switching = pick(answers, alone & (answers["status"] == SWITCHING))
         if len(switching):
-            self._upgrade(switching)
+            self._limits.upgrade(switching)
         return self._alone(pick(answers, alone), pick(payloads, alone), flags[alone], to_wall_ns)
 
     def _alone(self, answers: NDArray[np.void], payloads: NDArray[np.void], flags: NDArray[np.uint16], to_wall_ns: int) -> Events:

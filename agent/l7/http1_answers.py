@@ -99,9 +99,9 @@ def read_all(payloads: NDArray[np.void], dtype: np.dtype[np.void], rules: Redact
 
 def content_length(text: Text, none: int = -1) -> NDArray[np.int64]:
     """Content-Length of n heads; none: what it is where there is none; -1: not a number, or sent in chunks (RFC 9112, 6.3)."""
-    line, lengths = text.header(b"content-length"), np.full(len(text), none)
-    lengths[text.header(b"transfer-encoding") >= 0] = -1
-    there = ((line >= 0) & (lengths == none)).nonzero()[0]
+    line, chunked = text.header(b"content-length"), text.header(b"transfer-encoding") >= 0
+    lengths = np.where(chunked, -1, none)
+    there = ((line >= 0) & ~chunked).nonzero()[0]
     if there.size:
         values = text.values(line[there], b"content-length", _LENGTH_DIGITS + 1)
         digits = values.text - np.uint8(ord("0"))

@@ -19,7 +19,7 @@ _HALF: Final = np.uint32(1 << 31)
 
 def bounded(sizes: NDArray[np.int64]) -> NDArray[np.uint32]:
     """Sizes (n,) as extents have them; what is negative is not known."""
-    return np.clip(sizes, 0, LONGEST).astype(np.uint32)
+    return np.minimum(np.maximum(sizes, 0), LONGEST).astype(np.uint32)
 
 
 def extents_of(

@@ -69,9 +69,19 @@ class _Debt:
     interim: dict[int, int] = field(default_factory=dict)
     unsure: bool = False  # records are missing, or still to come
     dirty: bool = True
+    waits: bool = False  # `first` is not known here alone
 
-    def size(self) -> int:
-        return len(self.asked) + len(self.answers) + len(self.interim)
+    def take_over(self, other: _Debt) -> None:
+        """Count also what was counted from a later request on; that one, if it waits, is asked anew."""
+        asked, answered = (
+            _distance(*ends) for ends in ((other.asked_from, self.asked_from), (other.answered_from, self.answered_from))
+        )
+        for one in other.asked if other.waits else [other.first, *other.asked]:
+            one.begin, one.expects = one.begin + asked, one.expects + answered
+            one.end = one.end + asked if one.end != UNKNOWN else UNKNOWN
+            self.asked.append(one)
+        for mine, theirs in ((self.answers, other.answers), (self.interim, other.interim)):
+            mine |= {start + answered: end + answered if end != UNKNOWN else UNKNOWN for start, end in theirs.items()}
 
     def judge(self, clean: list[NDArray[np.void]], pipelined: list[NDArray[np.void]]) -> None:
         """Say what can be said of requests."""
@@ -86,16 +96,16 @@ class _Debt:
         owed, last = self.first.count, self.first
         for one in sorted(self.asked, key=lambda one: one.begin):
             begun = bisect_left(starts, one.expects)
-            if last.end != one.begin or begun > owed or not last.count:
+            if one.expects <= last.expects:
+                self._shares(one, last, pipelined)
+            if last.end != one.begin or begun > owed:
                 self.unsure = True
                 return False
             end = self._after_interim(ends[begun - 1]) if begun else 0
-            if one.expects <= last.expects:
-                self._shares(one, last, pipelined)
-            elif begun == owed and end in (UNKNOWN, one.expects):
+            if one.expects > last.expects and begun == owed and end in (UNKNOWN, one.expects):
                 self._begin_with(one, clean, pipelined)
                 return True
-            elif begun == owed and one.expects < end:
+            if begun == owed and one.expects < end:
                 _say(one, pipelined)
             owed, last = owed + one.count, one
         return False
@@ -131,6 +141,7 @@ class _Debt:
             if other.begin < one.begin:
                 _say(other, pipelined)
         self.first, self.clean = one, one.count == 1
+        self.waits = self.clean
         self.asked = [other for other in self.asked if other.begin > one.begin]
         self.answers = {start: end for start, end in self.answers.items() if start >= one.expects}
         self.interim = {start: end for start, end in self.interim.items() if start >= one.expects}
@@ -179,12 +190,18 @@ class Owed:
     def begin(self, first: NDArray[np.void], answered_from: int, *, told_apart: bool) -> None:
         """A debt: of a REQUEST (1,), whose answers begin there, or later. told_apart: its own answer is the first one."""
         key = (int(first["conn_id"][0]), int(first["link"][0]))
-        if len(self._debts) >= self._most or not first["begun"][0]:
+        older = self._debts.get(key)
+        if older is not None and _distance(int(first["sequence"][0]), older.asked_from + older.first.begin) > 0:
+            self.ask(first)
+            return
+        if (older is None and len(self._debts) >= self._most) or not first["begun"][0]:
             self._lost.append(first)
             return
         debt = _Debt(int(first["sequence"][0]), answered_from, _Asked(0, 0, 0, 0, True, first, open=False), told_apart)
         debt.first = _asked(debt, first)
-        debt.first.open = False
+        debt.first.open, debt.waits = False, told_apart
+        if older is not None:
+            debt.take_over(older)
         self._debts[key] = debt
 
     def ask(self, requests: NDArray[np.void]) -> None:
@@ -194,13 +211,15 @@ class Owed:
             if debt is None:
                 self._lost.append(one)
                 continue
-            debt.asked.append(_asked(debt, one))
+            asked = _asked(debt, one)
+            debt.asked.append(asked)
             debt.dirty = True
-            if debt.size() > MOST_OF_ONE or not one["begun"][0]:
+            # What was sent before the first one and comes after it shows that answers were not counted from the first one on.
+            if _size(debt) > MOST_OF_ONE or not asked.count or asked.begin < debt.first.begin:
                 self._forget(key)
 
     def answer(self, answers: NDArray[np.void]) -> NDArray[np.bool_]:
-        """Answers (n,) of connections that owe. Returns which were seen before; bool (n,)."""
+        """Answers (n,) of connections that owe: `owed` is set of those that count. Returns which were seen before; bool (n,)."""
         again = np.zeros(len(answers), bool)
         interim, sizes = is_interim(answers), sizes_of(np.zeros(len(answers), np.uint8), answers)
         sizes[interim] = np.where(answers["head"] >= 0, answers["head"], answers["length"])[interim]
@@ -211,9 +230,10 @@ class Owed:
                 continue
             known = debt.interim if interim[at] else debt.answers
             again[at] = start in known
+            answers["owed"][at] = True
             known[start] = start + int(sizes[at]) if sizes[at] >= 0 else UNKNOWN
             debt.dirty = True
-            if debt.size() > MOST_OF_ONE:
+            if _size(debt) > MOST_OF_ONE:
                 self._forget(key)
         return again
 
@@ -268,6 +288,10 @@ def _asked(debt: _Debt, request: NDArray[np.void]) -> _Asked:
     expects = _distance(int(one["acknowledged"]), debt.answered_from)
     trusts = count == 1 and int(one["method"]) not in (HEAD, CONNECT)
     return _Asked(begin, begin + size if size else UNKNOWN, expects, count, trusts, request)
+
+
+def _size(debt: _Debt) -> int:
+    return len(debt.asked) + len(debt.answers) + len(debt.interim)
 
 
 def _keys(rows: NDArray[np.void], at: NDArray[np.int64]) -> list[Key]:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from flows.agent.l7.http1_answers import is_interim, sizes_of
-from flows.agent.l7.http1_connections import after
+from flows.agent.l7.http1_connections import after, key
 from flows.agent.l7.http1_extents import extents_of, find, is_inside, outermost
 from flows.agent.l7.http1_owed import Owed
-from flows.agent.l7.http1_pairing import REMEMBERED_CALLS, REQUEST, Met, earliest, search, search_connections
+from flows.agent.l7.http1_pairing import REQUEST, Met, earliest, search, search_connections
+from flows.agent.l7.http1_recent import REMEMBERED_CALLS
 from flows.agent.l7.http1_rows import join, pick
 from flows.agent.store.request_columns import Flag, State
 
@@ -45,9 +46,6 @@ class Pipelining:
         answered = own & known["answered"]
         size = requests["acknowledged"] - known["answer"]
         behind = size.view(np.int32) > 0
-        next_one = answered & (known["answer_size"] == 0) & behind & (known["answer_acknowledged"] == requests["sequence"])
-        if next_one.any():
-            self._store.answer(known["number"][next_one], {"response_bytes": size[next_one].astype(np.int64)})
         lost, shares, several = own & known["pipelines"], answered & ~behind, requests["begun"] != 1
         if shares.any():
             at = shares.nonzero()[0]
@@ -55,17 +53,35 @@ class Pipelining:
             lost[at] |= before | (found & (size[at] != 0))
             shares[at] = size[at] == 0
         within = shares | (answered & is_inside(requests["acknowledged"], known["answer"], known["answer_size"]))
+        next_one = answered & (known["answer_size"] == 0)
+        if next_one.any():
+            next_one &= behind & (known["answer_acknowledged"] == requests["sequence"])
+        special = within | several | lost
+        if not len(self._owed) and not special.any():
+            self._size(known, size, next_one)
+            self.share(self._waiting.add(requests))
+            return
         owes = self._owed.of(requests) & ~lost
         begins = (within | several) & ~lost & ~owes
+        if begins.any():
+            behind_answer = known["answer"] + np.maximum(known["answer_size"], np.uint32(1))
+            from_where = np.where(within, behind_answer, requests["acknowledged"])
+            self._flag(known["number"][begins & shares])
+            firsts = self._begin(pick(requests, begins), from_where[begins], told_apart=False)
+            at, later = search_connections(firsts, requests)
+            later[later] = after(requests["sequence"][later], firsts["sequence"][at[later]])
+            owes |= later & ~lost & ~begins
+        self._size(known, size, next_one & ~(lost | begins | owes))
         self.share(self._waiting.add(pick(requests, ~(lost | begins | owes))))
         if lost.any() or begins.any() or owes.any():
             self._not_told_apart(pick(requests, lost))
             self._owed.ask(pick(requests, owes))
-            behind_answer = known["answer"] + np.maximum(known["answer_size"], np.uint32(1))
-            from_where = np.where(within, behind_answer, requests["acknowledged"])
-            self._flag(known["number"][begins & shares])
-            self._begin(pick(requests, begins), from_where[begins], told_apart=False)
             self._judge()
+
+    def _size(self, known: NDArray[np.void], size: NDArray[np.uint32], which: NDArray[np.bool_]) -> None:
+        """The newest answers were followed by requests that acknowledge so much of them (n,): it is their size."""
+        if which.any():
+            self._store.answer(known["number"][which], {"response_bytes": size[which].astype(np.int64)})
 
     def share(self, requests: NDArray[np.void]) -> None:
         """Requests (n,) expect the same answers: each is that of the first one."""
@@ -88,8 +104,10 @@ class Pipelining:
         new = (self._owed.of(answers) & ~answers["owed"]).nonzero()[0]
         if not new.size:
             return answers
-        again = self._owed.answer(pick(answers, new))
-        answers["owed"][new] = True
+        ours = pick(answers, new).copy()
+        self._begin_before(ours)
+        again = self._owed.answer(ours)
+        answers["owed"][new] = ours["owed"]
         self._judge()
         keep = np.ones(len(answers), bool)
         keep[new[again]] = False
@@ -117,6 +135,27 @@ class Pipelining:
         if len(self._owed):
             self._tell(self._owed.end(connections))
 
+    def _begin_before(self, answers: NDArray[np.void]) -> None:
+        """Answers (n,) of connections that owe may show that they did so before what was counted from."""
+        waits = pick(self._waiting.requests, self._owed.of(self._waiting.requests))
+        if not len(waits):
+            return
+        waits = pick(waits, np.argsort(waits["expects"], kind="stable"))
+        at, found = search(waits["expects"], key(answers["conn_id"], answers["link"], answers["sequence"]))
+        sizes = sizes_of(np.where(found, waits["method"][at], np.uint8(0)), answers)
+        extents = extents_of(answers, self._connections.places(answers["conn_id"], answers["link"]), sizes)
+        within, ends = self._within(waits, extents)
+        if len(within):
+            self._begin(within, ends, told_apart=False)
+
+    def _within(self, waits: NDArray[np.void], extents: NDArray[np.void]) -> tuple[NDArray[np.void], NDArray[np.uint32]]:
+        """Which requests were asked during one of these answers or of the newest before; and where those end."""
+        extents = outermost(join(extents, self._connections.last_answers(waits)))
+        probes = extents_of(waits, waits["place"])
+        probes["sequence"] = waits["acknowledged"]
+        at, which = find(probes, extents)
+        return pick(waits, at), extents["sequence"][which] + extents["size"][which]
+
     def _begin_within(self, met: Met, skipped: NDArray[np.int64], later: NDArray[np.bool_]) -> bool:
         """Of those who were skipped, some may have been asked during an answer: what followed it is not that of later ones.
 
@@ -126,25 +165,21 @@ class Pipelining:
         places = np.isin(met.requests["place"], waits["place"])
         requests, answers = pick(met.requests, places), pick(met.answers, places)
         extents = extents_of(answers, requests["place"], sizes_of(requests["method"], answers))
-        extents = outermost(join(extents, self._connections.last_answers(waits)))
-        probes = extents_of(waits, waits["place"])
-        probes["sequence"] = waits["acknowledged"]
-        within, which = find(probes, extents)
-        passed = later.copy()
-        passed[within] = False
+        within, ends = self._within(waits, extents)
+        passed = later & ~np.isin(waits["number"], within["number"])
         self._waiting.requests["passed"][skipped[passed]] = True
-        if not within.size:
+        if not len(within):
             return False
-        ends = extents["sequence"][which] + extents["size"][which]
         self._waiting.add(join(met.requests, met.doubtful))
-        self._begin(pick(waits, within), ends, told_apart=False)
+        self._begin(within, ends, told_apart=False)
         self._judge()
         return True
 
-    def _begin(self, requests: NDArray[np.void], answered_from: NDArray[np.uint32], *, told_apart: bool) -> None:
-        """Count answers of requests (n,), from there on. Later requests wait no more until it is known that they may."""
-        if not len(requests):
-            return
+    def _begin(self, requests: NDArray[np.void], answered_from: NDArray[np.uint32], *, told_apart: bool) -> NDArray[np.void]:
+        """Count answers of requests (n,), from there on. Later requests wait no more until it is known that they may.
+
+        Returns the first ones on their connections.
+        """
         first = earliest(requests)
         firsts, others = pick(requests, first), pick(requests, ~first)
         at, later = search_connections(firsts, self._waiting.requests)
@@ -158,6 +193,7 @@ class Pipelining:
         if not told_apart:
             self._mark(firsts)
         self._owed.ask(join(others, taken))
+        return firsts
 
     def _judge(self) -> None:
         self._tell(self._owed.judge())
@@ -169,10 +205,13 @@ class Pipelining:
             self._connections.pipeline(judged.given_up)
             self._not_told_apart(judged.lost)
 
-    def _mark(self, requests: NDArray[np.void]) -> None:
-        """Say of requests that they were pipelined."""
+    def _mark(self, requests: NDArray[np.void], *, broken: bool = False) -> None:
+        """Say of requests that they were pipelined. broken: as nothing on their connections is told apart any more."""
         if len(requests):
-            self._counts["http: pipelined request"] += len(requests)
+            again = requests["number"][requests["begun"] == 1]
+            again = again[self._store.stored(again)]
+            again = again[(self._store.take(again, ("flags",))["flags"] & PIPELINED) != 0]
+            self._counts["http: pipelined request"] += len(requests) - (0 if broken else len(again))
             self._flag(requests["number"])
 
     def _flag(self, numbers: NDArray[np.int64]) -> None:
@@ -182,7 +221,7 @@ class Pipelining:
             self._waiting.requests["flags"][np.isin(self._waiting.requests["number"], numbers)] |= PIPELINED
 
     def _undo(self, requests: NDArray[np.void]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Which requests (n,) expected an answer that another one was given, and which were asked before that: the pair is none."""
+        """Which requests (n,) expected an answer that another one got, and which were asked before that one: the pair is none."""
         paired = join(*self.paired)
         paired = pick(paired, np.argsort(paired["expects"], kind="stable"))
         at, found = search(paired["expects"], requests["expects"])
@@ -201,4 +240,4 @@ class Pipelining:
             requests = join(requests, self._owed.drop(requests))
             self._connections.pipeline(requests)
             waited = self._waiting.take(self._waiting.of_connections(requests))
-            self._mark(join(requests, pick(waited, (waited["flags"] & PIPELINED) == 0)))
+            self._mark(join(requests, pick(waited, (waited["flags"] & PIPELINED) == 0)), broken=True)

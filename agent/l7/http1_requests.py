@@ -92,7 +92,8 @@ def read(text: Text, rules: Redaction) -> Heads:
     flags |= np.where(paths.cut, np.uint16(Flag.CUT), np.uint16(0))
     flags |= np.where(paths.changed, np.uint16(Flag.REDACTED), np.uint16(0))
     count, size = _extents(text, line.row)
-    flags[count != 1] |= np.uint16(Flag.PIPELINED)
+    if (count != 1).any():
+        flags[count != 1] |= np.uint16(Flag.PIPELINED)
     kept = paths.text
     if kept.shape[1] < TEXT_BYTES:
         kept = np.zeros((len(kept), TEXT_BYTES), np.uint8)
@@ -200,11 +201,11 @@ def _hosts(text: Text, rows: NDArray[np.int64], rules: Redaction) -> _Hosts:
 
 def _extents(text: Text, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
     """Of these payloads `begun` and `size`: bytes behind a request may be another one (RFC 9112, section 6.3)."""
-    body, length = text.body[rows], content_length(text, none=0)[rows]
+    body, length, begin = text.body[rows], content_length(text, none=0)[rows], text.begin[rows]
     known = (body >= 0) & (length >= 0)
-    size = np.where(known, body + length - text.begin[rows], 0)
+    size = (body + length - begin) * known
     count = np.ones(len(rows), np.uint8)
-    more = (known & (size < text.end[rows] - text.begin[rows])).nonzero()[0]
+    more = (known & (size < text.end[rows] - begin)).nonzero()[0]
     if more.size:
         first = text.flat[text.begin[rows[more]] + size[more]]
         more = more[(first >= ord("A")) & (first <= ord("Z"))]

@@ -169,9 +169,10 @@ class Text:
         for place, (case, mask, wanted) in enumerate(others, 1):
             begin = np.minimum(at[left] + (1 + 8 * place), self.words.size - 1)
             left = left[((self.words[begin] | case) & mask) == wanted]
-        if left.size:
-            left = left[at[left] + (len(name) + 2) <= self.head_end[row[left]]]
         lines = np.full(len(self), -1)
+        if not left.size:
+            return lines
+        left = left[at[left] + (len(name) + 2) <= self.head_end[row[left]]]
         row = row[left]
         which = firsts(row)
         lines[row[which]] = left[which]
