@@ -77,11 +77,10 @@ class _Debt:
             _distance(*ends) for ends in ((other.asked_from, self.asked_from), (other.answered_from, self.answered_from))
         )
         for one in other.asked if other.waits else [other.first, *other.asked]:
-            one.begin, one.expects = one.begin + asked, one.expects + answered
-            one.end = one.end + asked if one.end != UNKNOWN else UNKNOWN
+            one.begin, one.end, one.expects = one.begin + asked, _moved(one.end, asked), one.expects + answered
             self.asked.append(one)
         for mine, theirs in ((self.answers, other.answers), (self.interim, other.interim)):
-            mine |= {start + answered: end + answered if end != UNKNOWN else UNKNOWN for start, end in theirs.items()}
+            mine |= {start + answered: _moved(end, answered) for start, end in theirs.items()}
 
     def judge(self, clean: list[NDArray[np.void]], pipelined: list[NDArray[np.void]]) -> None:
         """Say what can be said of requests."""
@@ -197,9 +196,10 @@ class Owed:
         if (older is None and len(self._debts) >= self._most) or not first["begun"][0]:
             self._lost.append(first)
             return
-        debt = _Debt(int(first["sequence"][0]), answered_from, _Asked(0, 0, 0, 0, True, first, open=False), told_apart)
-        debt.first = _asked(debt, first)
-        debt.first.open, debt.waits = False, told_apart
+        sequence = int(first["sequence"][0])
+        one = _asked(first, sequence, answered_from)
+        one.open = False
+        debt = _Debt(sequence, answered_from, one, clean=told_apart, waits=told_apart)
         if older is not None:
             debt.take_over(older)
         self._debts[key] = debt
@@ -211,11 +211,15 @@ class Owed:
             if debt is None:
                 self._lost.append(one)
                 continue
-            asked = _asked(debt, one)
+            asked = _asked(one, debt.asked_from, debt.answered_from)
             debt.asked.append(asked)
             debt.dirty = True
             # What was sent before the first one and comes after it shows that answers were not counted from the first one on.
-            if _size(debt) > MOST_OF_ONE or not asked.count or asked.begin < debt.first.begin:
+            if (
+                sum(map(len, (debt.asked, debt.answers, debt.interim))) > MOST_OF_ONE
+                or not asked.count
+                or asked.begin < debt.first.begin
+            ):
                 self._forget(key)
 
     def answer(self, answers: NDArray[np.void]) -> NDArray[np.bool_]:
@@ -233,7 +237,7 @@ class Owed:
             answers["owed"][at] = True
             known[start] = start + int(sizes[at]) if sizes[at] >= 0 else UNKNOWN
             debt.dirty = True
-            if _size(debt) > MOST_OF_ONE:
+            if sum(map(len, (debt.asked, debt.answers, debt.interim))) > MOST_OF_ONE:
                 self._forget(key)
         return again
 
@@ -282,16 +286,16 @@ class Owed:
         return Judged(*(join(np.zeros(0, REQUEST), *rows) for rows in (clean, pipelined, lost, given_up)))
 
 
-def _asked(debt: _Debt, request: NDArray[np.void]) -> _Asked:
+def _asked(request: NDArray[np.void], asked_from: int, answered_from: int) -> _Asked:
     one = request[0]
-    begin, size, count = _distance(int(one["sequence"]), debt.asked_from), int(one["size"]), int(one["begun"])
-    expects = _distance(int(one["acknowledged"]), debt.answered_from)
+    begin, size, count = _distance(int(one["sequence"]), asked_from), int(one["size"]), int(one["begun"])
+    expects = _distance(int(one["acknowledged"]), answered_from)
     trusts = count == 1 and int(one["method"]) not in (HEAD, CONNECT)
     return _Asked(begin, begin + size if size else UNKNOWN, expects, count, trusts, request)
 
 
-def _size(debt: _Debt) -> int:
-    return len(debt.asked) + len(debt.answers) + len(debt.interim)
+def _moved(end: int, by: int) -> int:
+    return end + by if end != UNKNOWN else UNKNOWN
 
 
 def _keys(rows: NDArray[np.void], at: NDArray[np.int64]) -> list[Key]:
