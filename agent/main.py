@@ -157,8 +157,6 @@ async def run(options: AgentOptions) -> None:
         tasks = [asyncio.create_task(work) for work in background]
         log.info("watching %s as node %s, serving on %s", subtree.path, name, ", ".join(options.listen))
         await until_signal()
-        if plaintext is not None:
-            await asyncio.to_thread(plaintext.stop)
         await asyncio.to_thread(reader.stop)  # first, so that followers get all that was read; the rest stays in a kept ring
         observer.ended.set()
         await server.stop(GRACE_SECONDS)

@@ -45,31 +45,29 @@ class Plaintext(threading.Thread):
         """Not started yet. off_limits: namespaces whose plaintext nobody looks at; lose: FlowStore.lose."""
         super().__init__(name="plaintext", daemon=True)
         self._subtree, self._enricher, self._off_limits, self._lose = subtree, enricher, off_limits, lose
-        self._ended = threading.Event()
-        self._lock = threading.Lock()  # of the rings, against their end
         self._probe: OpenSslProbe | None = None
         self._told = dict.fromkeys(PlaintextCounter, 0)
         self._reported: set[tuple[str, str]] = set()
 
     def run(self) -> None:
-        """Attach, and follow processes until stopped. Without OpenSSL, or the rights to it, flows go on without plaintext."""
+        """Attach, and follow processes until the agent ends, with which all is detached.
+
+        Without OpenSSL, or the rights to look at it, flows go on without plaintext.
+        """
         excluded = self._excluded if self._off_limits else None
         try:
             probe = OpenSslProbe(OpenSslSettings(), self._subtree, excluded)
         except OpenSslError as error:
             log.warning("%s; TLS is seen by its ClientHello only", error)
             return
-        with self._lock:
-            self._probe = probe
+        self._probe = probe
         log.info("reading plaintext of OpenSSL in %d files", probe.files())
-        while not self._ended.wait(RESCAN_SECONDS):
+        while True:
+            time.sleep(RESCAN_SECONDS)
             try:
                 self._rescan(probe)
             except Exception:
                 log.exception("looking for TLS libraries failed and is tried again")
-        with self._lock:
-            self._probe = None
-            probe.close()
 
     def _rescan(self, probe: OpenSslProbe) -> None:
         since = time.time_ns()
@@ -97,19 +95,12 @@ class Plaintext(threading.Thread):
 
     def peek(self) -> tuple[NDArray[np.void], ...]:
         """Copies of what waits, long ones first: requests before their answers."""
-        with self._lock:
-            if self._probe is None:
-                return ()
-            short, long = self._probe.peek()
-            return whole(long.copy()), whole(short.copy())
+        if self._probe is None:
+            return ()
+        short, long = self._probe.peek()
+        return whole(long.copy()), whole(short.copy())
 
     def release(self) -> None:
         """Free the room of what peek() gave."""
-        with self._lock:
-            if self._probe is not None:
-                self._probe.release()
-
-    def stop(self) -> None:
-        """Detach, and end."""
-        self._ended.set()
-        self.join()
+        if self._probe is not None:
+            self._probe.release()

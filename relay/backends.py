@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from flows.flow.ends import field
 from flows.proto.extension_pb2 import Backend
-from flows.proto.flow_pb2 import Flow
+from flows.proto.flow_pb2 import L7, Flow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,14 +29,14 @@ class Backends:
         self._ends, self._nodes = ends, nodes
         self._told: dict[tuple[str, int, int, int], Told] = {}
 
-    def of(self, flow: bytes, end: int, node: int) -> Told:
-        """What an acceptor's view says: its flow without ends, the number of its own end and of its node.
+    def of(self, flow: bytes, end: int, node: int, *, reply: bool) -> Told:
+        """What an acceptor's view says: its flow without ends, the number of its own end and of its node; reply: it is an answer.
 
         Returns bytes to append to a Connection, and `namespace/pod:port` for people, or the address if no pod is known.
         Raises google.protobuf.message.DecodeError.
         """
         message = Flow.FromString(flow)
-        key = message.IP.destination, _port(message), end, node
+        key = message.IP.source if reply else message.IP.destination, _port(message, reply=reply), end, node
         if key not in self._told:
             if len(self._told) >= _REMEMBERED:
                 self._told.clear()
@@ -53,15 +53,21 @@ class Backends:
         return field(_BACKEND, backend.SerializeToString()), f"{name}:{port}" if port else name
 
 
-def _port(flow: Flow) -> int:
+def _port(flow: Flow, *, reply: bool) -> int:
     protocol = flow.l4.WhichOneof("protocol")
-    return int(getattr(flow.l4, protocol).destination_port) if protocol in _WITH_PORTS else 0
+    if protocol not in _WITH_PORTS:
+        return 0
+    ports = getattr(flow.l4, protocol)
+    return int(ports.source_port if reply else ports.destination_port)
 
 
 def summarized(flow: bytes, backend: str) -> bytes:
-    """A flow whose Summary names the backend, too; as it was if it has no Summary (the field mask left it out).
+    """A flow whose Summary names the backend, too; as it was if it has none (the field mask left it out), or is of a request or an
+    answer, whose Summary is Hubble's to the letter.
 
     Appended: of a field that comes twice, protobuf takes the last. Raises google.protobuf.message.DecodeError.
     """
-    summary = Flow.FromString(flow).Summary
-    return flow + field(_SUMMARY, f"{summary}; backend {backend}".encode()) if summary and backend else flow
+    message = Flow.FromString(flow)
+    if not message.Summary or not backend or message.Type == L7:
+        return flow
+    return flow + field(_SUMMARY, f"{message.Summary}; backend {backend}".encode())

@@ -110,7 +110,9 @@ class RemoteEnds:
         own = own_numbers(batch)[partners[rows]].tolist()
         for row, partner, end in zip(rows.tolist(), partners[rows].tolist(), own, strict=True):
             try:
-                told, name = self._backends.of(batch.flows[partner], end, int(batch.node[partner]))
+                told, name = self._backends.of(
+                    batch.flows[partner], end, int(batch.node[partner]), reply=bool(batch.reply[partner])
+                )
                 flows[row] = summarized(batch.flows[row], name)
             except DecodeError:
                 self.damaged += 1

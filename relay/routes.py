@@ -74,7 +74,7 @@ class Routes:
         except DecodeError:
             self.damaged += 1
             return ""
-        return ip.destination if batch.at_source[row] else ip.source
+        return ip.destination if bool(batch.at_source[row]) != bool(batch.reply[row]) else ip.source
 
     def _behind(self, batch: Batch, rows: Numbers) -> Wanted:
         """All peers, or those of the nodes of pods that the Services are known to select."""

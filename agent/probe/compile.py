@@ -166,6 +166,8 @@ def build(constants: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def _answer(channel: socket.socket, constants: dict[str, int]) -> None:
+    if constants.get("SOURCE"):
+        os.nice(10)  # plaintext may wait for a busy node's CPU; flows should not
     try:
         maps, programs = build(constants)
     except VerifierError as error:
