@@ -62,8 +62,9 @@ def _port(flow: Flow, *, reply: bool) -> int:
 
 
 def summarized(flow: bytes, backend: str) -> bytes:
-    """A flow whose Summary names the backend, too; as it was if it has none (the field mask left it out), or is of a request or an
-    answer, whose Summary is Hubble's to the letter.
+    """A flow whose Summary names the backend, too; as it was if it has none (the field mask left it out).
+
+    So is that of a request or an answer, whose Summary is Hubble's to the letter.
 
     Appended: of a field that comes twice, protobuf takes the last. Raises google.protobuf.message.DecodeError.
     """
