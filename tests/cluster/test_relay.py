@@ -242,7 +242,7 @@ def test_a_follower_has_no_hole_and_no_duplicate_across_an_agents_restart(demo: 
     told = followed(demo, restart)
     assert told.ports(told.client) == told.ports(told.server) == set(told.made)
     assert len(told.made) > 100
-    # Names that come after the flows, first bytes that found no room and a busy moment at the end are told, too, and no hole in this.
+    # Late names, first bytes that found no room and a busy moment at the end are told, too: no hole among connections.
     told_gaps = [gap for node in told.coverage["nodes"] for gap in node.get("gaps", [])]
     assert not [gap for gap in told_gaps if gap.get("reason") in {"DOWN", "LATE", "OVERWRITTEN"}], told_gaps
     began, ended = min(one.began for one in told.made.values()), max(one.ended for one in told.made.values())
