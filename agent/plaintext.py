@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from flows.agent.enrich.enricher import Enricher
     from flows.agent.probe.cgroup import Subtree
+    from flows.agent.probe.probe import Probe
 
 log = logging.getLogger("flows.agent")
 
@@ -40,11 +41,17 @@ class Plaintext(threading.Thread):
     """Reads what OpenSSL encrypts, as soon as it is attached. peek() and release() are for the ring's reader."""
 
     def __init__(
-        self, subtree: Subtree, enricher: Enricher, off_limits: frozenset[str], lose: Callable[[str, int, int, int], None]
+        self,
+        packets: Probe,
+        subtree: Subtree,
+        enricher: Enricher,
+        off_limits: frozenset[str],
+        lose: Callable[[str, int, int, int], None],
     ) -> None:
         """Not started yet. off_limits: namespaces whose plaintext nobody looks at; lose: FlowStore.lose."""
         super().__init__(name="plaintext", daemon=True)
-        self._subtree, self._enricher, self._off_limits, self._lose = subtree, enricher, off_limits, lose
+        self._packets, self._subtree, self._enricher = packets, subtree, enricher
+        self._off_limits, self._lose = off_limits, lose
         self._probe: OpenSslProbe | None = None
         self._told = dict.fromkeys(PlaintextCounter, 0)
         self._reported: set[tuple[str, str]] = set()
@@ -57,6 +64,7 @@ class Plaintext(threading.Thread):
         excluded = self._excluded if self._off_limits else None
         try:
             probe = OpenSslProbe(OpenSslSettings(), self._subtree, excluded)
+            self._packets.show_calls(probe.calls)
         except OpenSslError as error:
             log.warning("%s; TLS is seen by its ClientHello only", error)
             return

@@ -4,6 +4,7 @@
 #include "exchange.h"
 #include "http2.h"
 #include "drops.h"
+#include "senders.h"
 
 #define PASS 1
 #define PREFACE_WORD 0x5448202a20495250ULL /* "PRI * HT" */
@@ -71,6 +72,8 @@ static __always_inline void on_first_bytes(
 		if (!sampled_out(segment->acknowledged))
 			emit_whole(skb, sk, segment, taken, slot, HTTP_REQUEST);
 	} else if (whole && begins_hello(slot->text)) {
+		if (segment->egress)
+			show_sender(skb, sk);
 		emit_whole(skb, sk, segment, taken, slot, TLS_HELLO);
 	} else {
 		http2 = http2_connections.sk_storage_get(sk, 0, 0);
@@ -79,6 +82,8 @@ static __always_inline void on_first_bytes(
 			http2 = begin_http2(sk, segment, preface);
 		if (http2 && preface)
 			emit_short(skb, sk, segment, taken, slot, HTTP2);
+		if (!http2 && whole && segment->egress && is_encrypted(slot->text))
+			show_sender(skb, sk);
 		if (http2)
 			on_http2_side(skb, sk, segment, taken, segment->egress ? &http2->sent : &http2->received, slot->text);
 	}

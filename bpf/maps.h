@@ -3,7 +3,7 @@
 #pragma once
 #include "config.h"
 #include "record.h"
-#include "payload.h"
+#include "openssl_calls.h"
 
 /* What the kernel's own socket does not remember of its TCP connection. Keyed by the socket's address, from its SYN (or the agent's start) to
  * its end, which every socket's state reports. A hash, not socket storage: making that costs 900 ns a connection (measured: two allocations
@@ -108,6 +108,10 @@ BPF_TABLE("percpu_array", int, u64, depths, 1);
 
 /* The few sockets that speak HTTP/2: asking a socket without storage for it costs next to nothing. */
 BPF_SK_STORAGE(http2_connections, struct http2);
+
+/* Where the calls of OpenSSL are while its plaintext is read: user space puts the table there (agent/probe/openssl.py). */
+BPF_TABLE("lru_hash", u64, struct calls, calls_form, 64);
+BPF_ARRAY_OF_MAPS(openssl_calls, "calls_form", 1);
 
 /* Which part of requests leaves: those whose hash is not above it; the reader lowers it when more come than it may take. */
 BPF_ARRAY(sampling, u32, 1);

@@ -181,27 +181,3 @@ int forget_session(u64 *ctx)
 	sessions.delete(&key);
 	return 0;
 }
-
-static __always_inline void learn(struct call *call, u64 socket, u64 cookie)
-{
-	if (call->stack && !call->done) {
-		call->socket = socket;
-		call->cookie = cookie;
-	}
-}
-
-/* tp_btf/sock_send_length(struct sock *sk, int ret, int flags): what a thread sends within SSL_write() or the handshake is that session's. */
-int sock_send_length(u64 *ctx)
-{
-	u64 thread = bpf_get_current_pid_tgid();
-	void *sk = (void *)ctx[0];
-	struct calls *own = calls.lookup(&thread);
-	u64 cookie;
-
-	if (!own || (int)ctx[1] <= 0 || FIELD(u16, sk, OFFSET_sock_protocol) != IPPROTO_TCP)
-		return 0;
-	cookie = bpf_get_socket_cookie(sk);
-	learn(&own->outer, (u64)sk, cookie);
-	learn(&own->inner, (u64)sk, cookie);
-	return 0;
-}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /* Maps of the OpenSSL programs. The loader (agent/probe/openssl_source.py) passes every constant with -D. */
 #pragma once
-#include "payload.h"
+#include "openssl_calls.h"
 
 #if !defined(PLAINTEXT_PAGES) || !defined(LONG_PLAINTEXT_PAGES) || !defined(SESSION_ENTRIES) || !defined(CALL_ENTRIES) || \
 	!defined(DECISION_ENTRIES) || !defined(HOLD_UNDECIDED) || !defined(SUBTREE_LEVEL) || !defined(SUBTREE_ID) || !defined(ARGUMENT_1) || \
@@ -18,34 +18,6 @@ enum plaintext_counter { /* one per reason; agent/probe/openssl_source.py names 
 	PLAINTEXT_UNDECIDED,        /* calls in cgroups that nobody decided on yet: not looked at */
 	PLAINTEXT_HTTP2_UNFOLLOWED, /* times that the frames of an HTTP/2 connection were lost track of */
 	PLAINTEXT_COUNTERS,
-};
-
-/* A call that has not returned. Which it is, its stack pointer tells: calls nest where a BIO is a session itself (HTTPS through an HTTPS proxy). */
-struct call {
-	u64 ssl;
-	u64 buffer;
-	u64 length; /* address of the _ex functions' result */
-	u64 stack;
-	u64 socket; /* that sent within this call; 0: none did */
-	u64 cookie; /* its */
-	u64 done;   /* has returned, or another name of the same function has said it already */
-};
-
-/* What leaves of a call as one record. */
-struct piece {
-	u32 at;     /* in the buffer */
-	u32 bytes;  /* that leave of it */
-	u32 before; /* 9: the frame's header, which was read already, stands before them */
-	u32 length; /* of the whole, as the record says it */
-	u32 number;
-	u32 kind;
-};
-
-struct calls { /* of one thread */
-	struct call outer;
-	struct call inner;
-	struct payload head; /* what all records of a call begin with; here, for one thread may interrupt another's program on the same CPU */
-	struct piece piece;
 };
 
 /* An LRU: a thread that was killed while it waited leaves its entry behind. An eviction shows as PLAINTEXT_CALLS_LOST. */

@@ -26,8 +26,8 @@ from flows.agent.probe.source import Source
 
 INCLUDE = re.compile(r'#include "([a-z0-9_]+\.h)"')
 MAPS = (
-    "records", "short_lanes", "short_slots", "long_lanes", "long_slots", "counters", "sampling", "connections", "exchanges",
-    "connections_to_sweep", "exchanges_to_sweep",
+    "records", "short_lanes", "short_slots", "long_lanes", "long_slots", "counters", "sampling", "openssl_calls",
+    "connections", "exchanges", "connections_to_sweep", "exchanges_to_sweep",
 )  # fmt: skip
 
 # name in bpf/flows.c: program type, attach type, kind and name of the BTF type that a tracing program is typed by
@@ -71,6 +71,7 @@ OFFSETS = {
     "sk_buff_head_prev": ("sk_buff_head", "prev"),
     "sk_buff_cb": ("sk_buff", "cb"),
     "sock_exterr_errno": ("sock_exterr_skb", "ee.ee_errno"),
+    "sock_owned": ("sock", "sk_lock.owned"),
     "sock_cgroup": ("sock", "sk_cgrp_data.cgroup"),
     "inet_local_port": ("inet_sock", "inet_sport"),
     "tcp_bytes_sent": ("tcp_sock", "bytes_sent"),
@@ -88,6 +89,7 @@ OFFSETS = {
     "kernfs_node_id": ("kernfs_node", "id"),
     "net_inum": ("net", "ns.inum"),
     "task_tgid": ("task_struct", "tgid"),
+    "task_pid": ("task_struct", "pid"),
     "task_group_leader": ("task_struct", "group_leader"),
     "task_comm": ("task_struct", "comm"),
     "socket_sk": ("socket", "sk"),
@@ -136,18 +138,6 @@ def compile_flags(btf: Btf, constants: dict[str, int], offsets: dict[str, tuple[
     ]  # fmt: skip
 
 
-def _type_ids(btf: Btf, source: Source) -> dict[str, int]:
-    """BTF type ids of a source's programs, 0 for those without; optional ones that this kernel does not have are not in it."""
-    ids = {}
-    for name, (_, _, typed, type_name) in source.programs.items():
-        try:
-            ids[name] = btf.type_id(type_name, typed) if typed is not None else 0
-        except BtfError:
-            if name not in source.optional:
-                raise
-    return ids
-
-
 def build(constants: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
     """Compile a source and load it. Returns descriptors of maps and of programs. Raises BtfError, VerifierError, OSError."""
     folder = Path(str(resources.files("flows.bpf")))
@@ -159,8 +149,8 @@ def build(constants: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
     module = BPF(text=one_text(folder, source.name), cflags=compile_flags(btf, constants, source.offsets))
     maps = {name: os.dup(lib.bpf_table_fd(module.module, name.encode())) for name in source.maps}
     programs = {}
-    for name, btf_id in _type_ids(btf, source).items():
-        kind, attach, _, _ = source.programs[name]
+    for name, (kind, attach, typed, type_name) in source.programs.items():
+        btf_id = btf.type_id(type_name, typed) if typed is not None else 0
         programs[name] = load_program(f"flows_{name}", module.dump_func(name), kind, attach, btf_id)
     return maps, programs
 

@@ -53,7 +53,6 @@ class OpenSslProbe:
         until it is. It is asked once for each cgroup with processes, and again at each rescan while it does not know.
         """
         self._subtree = subtree
-        self._tracepoint: int | None = None
         try:
             self._own = load(constants(settings, subtree, hold=excluded is not None))
         except ProbeError as error:
@@ -93,6 +92,11 @@ class OpenSslProbe:
             values[counter] = int(np.frombuffer(raw, "<u8").sum())
         return values
 
+    @property
+    def calls(self) -> int:
+        """Descriptor of the table of calls: for Probe.show_calls()."""
+        return self._own["calls"]
+
     def files(self) -> int:
         """How many libraries and executables are attached to."""
         return len(self._files)
@@ -118,7 +122,6 @@ class OpenSslProbe:
         gone = self._discovery.follow(set(found))
         if gone:
             self._forget_sessions(gone)
-        self._follow_sends()
 
     def _forget_sessions(self, pids: set[int]) -> None:
         """Processes that ended without SSL_free() leave theirs behind."""
@@ -131,19 +134,9 @@ class OpenSslProbe:
                 with contextlib.suppress(FileNotFoundError):
                     bpf.delete(table, key.tobytes())
 
-    def _follow_sends(self) -> None:
-        """Which socket a thread sends on is only asked while there is a library. Before Linux 6.3 it cannot be."""
-        program = self._own.get("sock_send_length")
-        if len(self._files) and self._tracepoint is None and program is not None:
-            self._tracepoint = bpf.open_tracepoint(program)
-        elif not len(self._files) and self._tracepoint is not None:
-            os.close(self._tracepoint)
-            self._tracepoint = None
-
     def close(self) -> None:
         """Detach from everything and unload."""
         self._files.close()
-        self._follow_sends()
         self._short.close()
         self._long.close()
         self._close_own()

@@ -8,7 +8,6 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from flows.agent.probe.bpf import AttachType, ProgramType
-from flows.agent.probe.btf import Kind
 from flows.agent.probe.source import Source
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ OPENSSL = 1  # constant SOURCE of a compilation: which source; 0: flows.c
 _UPROBE = (ProgramType.KPROBE, AttachType.NONE, None, "")
 SOURCE = Source(
     name="openssl.c",
-    maps=("plaintext", "long_plaintext", "plaintext_counters", "sessions", "decisions"),
+    maps=("plaintext", "long_plaintext", "plaintext_counters", "calls", "sessions", "decisions"),
     programs={
         "enter_call": _UPROBE,
         "enter_extended": _UPROBE,
@@ -29,7 +28,6 @@ SOURCE = Source(
         "leave_read_extended": _UPROBE,
         "leave_handshake": _UPROBE,
         "forget_session": _UPROBE,
-        "sock_send_length": (ProgramType.TRACING, AttachType.TRACE_RAW_TP, Kind.TYPEDEF, "btf_trace_sock_send_length"),
     },
     offsets={
         "sock_family": ("sock", "__sk_common.skc_family"),
@@ -59,7 +57,6 @@ SOURCE = Source(
         "inode_mode": ("inode", "i_mode"),
         "socket_sk": ("socket", "sk"),
     },
-    optional=frozenset({"sock_send_length"}),  # Linux 6.3
 )
 
 # Places in struct pt_regs, in units of 8 bytes (arch/*/include/asm/ptrace.h), by the calling convention of the machine.

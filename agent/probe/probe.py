@@ -152,6 +152,7 @@ class Probe:
         self._long = Lanes(self._own["long_lanes"], self._own["long_slots"], LONG_PAYLOAD)
         self._sweep_connections, self._sweep_exchanges = sweeps(self._own)
         self.sample(1.0)
+        self.hide_calls()  # of the agent before this one
 
     def _begin(self, wanted: dict[str, int], subtree: Subtree) -> dict[str, int]:
         """Descriptors of maps, programs and links, just loaded and attached."""
@@ -213,6 +214,15 @@ class Probe:
     def sample(self, share: float) -> None:
         """Let only this share (0 to 1) of requests leave the kernel, each with its answer; what is left out is counted."""
         bpf.update(self._own["sampling"], bytes(4), int(share * 0xFFFFFFFF).to_bytes(4, "little"))
+
+    def show_calls(self, calls: int) -> None:
+        """Tell calls of OpenSSL which socket their thread sends on; calls: the table's descriptor. From any thread. Raises OSError."""
+        bpf.update(self._own["openssl_calls"], bytes(4), calls.to_bytes(4, "little"))
+
+    def hide_calls(self) -> None:
+        """There are no calls of OpenSSL to tell of."""
+        with contextlib.suppress(FileNotFoundError):
+            bpf.delete(self._own["openssl_calls"], bytes(4))
 
     @property
     def complete(self) -> bool:

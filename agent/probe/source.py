@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,5 +21,3 @@ class Source:
     maps: tuple[str, ...]
     programs: dict[str, tuple[ProgramType, AttachType, Kind | None, str]]
     offsets: dict[str, tuple[str, str]]
-    optional: frozenset[str] = field(default=frozenset())
-    """Programs that are left out where the kernel lacks what they attach to."""

@@ -69,7 +69,12 @@ def test_both_legs_are_one_connection_of_the_same_ports(demo: Demo, family: str)
 
 def test_a_host_network_pod_has_its_own_name_on_its_node(demo: Demo) -> None:
     pod = demo.pods("demo/node-watch")[0]
-    flow = demo.observed(lambda flow: flow["l4"].get("TCP") is not None, "--from-pod", "demo/node-watch", "--last", "20")
+
+    def its_own(flow: Json) -> bool:
+        """The other node's view of the same connection has the other node's name."""
+        return flow["l4"].get("TCP") is not None and flow["traffic_direction"] == "EGRESS"
+
+    flow = demo.observed(its_own, "--from-pod", "demo/node-watch", "--last", "40")
     assert flow["node_name"] == f"demo/{pod['node']}"
     assert flow["IP"]["source"] in pod["ips"]
     assert flow["source"]["pod_name"] == "node-watch"

@@ -18,6 +18,7 @@ import hosts
 import numpy as np
 import pytest
 import tls
+from watching import QUICK
 
 from flows.agent.probe.cgroup import find_subtree
 from flows.agent.probe.openssl import OpenSslProbe
@@ -25,6 +26,7 @@ from flows.agent.probe.openssl_library import examine
 from flows.agent.probe.openssl_processes import armed, tls_mappings
 from flows.agent.probe.openssl_source import OpenSslSettings, PlaintextCounter
 from flows.agent.probe.payload import LONG_PAYLOAD, Origin, PayloadKind
+from flows.agent.probe.probe import Probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,6 +68,13 @@ def idle(both_hosts: Hosts) -> Iterator[Hosts]:
             running.process.kill()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def packets(both_hosts: Hosts) -> Iterator[Probe]:
+    """Beside every agent's probe on OpenSSL is one on packets."""
+    with Probe(QUICK, find_subtree(both_hosts[0])) as probe:
+        yield probe
+
+
 @pytest.fixture(scope="module")
 def lasting(both_hosts: Hosts) -> Iterator[OpenSslProbe]:
     with OpenSslProbe(SETTINGS, find_subtree(both_hosts[0])) as probe:
@@ -73,8 +82,9 @@ def lasting(both_hosts: Hosts) -> Iterator[OpenSslProbe]:
 
 
 @pytest.fixture
-def probe(lasting: OpenSslProbe, idle: Hosts) -> Iterator[OpenSslProbe]:
+def probe(packets: Probe, lasting: OpenSslProbe, idle: Hosts) -> Iterator[OpenSslProbe]:
     """One for all tests that want nothing special of it: making one takes seconds."""
+    packets.show_calls(lasting.calls)
     lasting.rescan()
     read(lasting)
     yield lasting
@@ -153,6 +163,7 @@ def test_requests_and_answers_are_seen_at_both_ends_with_their_sockets(
 
 
 def test_curl_is_seen_although_it_keeps_its_socket_from_openssl(probe: OpenSslProbe, idle: Hosts, pem: Path) -> None:
+    """Its packets tell: the first one, a hello."""
     _, client, server = idle
     with server.start(tls.serve_http, pem, 1) as serving:
         url = f"https://{server.address(4)}:{serving.heard()}/found?q=1"
@@ -164,6 +175,23 @@ def test_curl_is_seen_although_it_keeps_its_socket_from_openssl(probe: OpenSslPr
     assert printed == f"{text(answer)[9:12].decode()} {request['local_port']}"
     assert answer["sequence"] == request["acknowledged"] == 0
     assert request["conn_id"] == answer["conn_id"] != 0
+
+
+def test_a_session_that_is_older_is_known_by_the_packets_that_it_sends(
+    packets: Probe, probe: OpenSslProbe, losses: Losses, idle: Hosts, pem: Path
+) -> None:
+    _, client, server = idle
+    packets.hide_calls()
+    with server.start(tls.serve_http, pem, 1) as serving:
+        url = f"https://{server.address(4)}:{serving.heard()}"
+        with client.start(tls.curl, "--http1.1", "--rate", "12/m", f"{url}/first", f"{url}/second") as asking:
+            deadline = time.monotonic() + 5  # when curl asks again
+            while losses().get(PlaintextCounter.SOCKET_UNKNOWN, 0) < 1 and time.monotonic() < deadline:
+                time.sleep(0.02)
+            packets.show_calls(probe.calls)
+            asking.heard()
+        (request,) = of(read(probe), client, sent=True)
+    assert text(request).startswith(b"GET /second HTTP/1.1")
 
 
 def test_frames_of_http2_leave_however_they_are_cut(probe: OpenSslProbe, losses: Losses, idle: Hosts, pem: Path) -> None:
@@ -290,7 +318,9 @@ def test_processes_outside_the_subtree_are_not_read(idle: Hosts, pem: Path) -> N
         assert set(read(probe)["cgroup_id"]) == {server.cgroup_id}
 
 
-def test_a_library_of_its_own_is_found_by_a_rescan_and_let_go_when_nobody_has_it(idle: Hosts, pem: Path, tmp_path: Path) -> None:
+def test_a_library_of_its_own_is_found_by_a_rescan_and_let_go_when_nobody_has_it(
+    packets: Probe, idle: Hosts, pem: Path, tmp_path: Path
+) -> None:
     root, client, server = idle
     shutil.copy(SHARED, tmp_path / "libssl.so.3")
 
@@ -303,6 +333,7 @@ def test_a_library_of_its_own_is_found_by_a_rescan_and_let_go_when_nobody_has_it
             return child.communicate(f'url = "{url}"')[0]
 
     with OpenSslProbe(SETTINGS, find_subtree(root)) as probe:
+        packets.show_calls(probe.calls)
         before = probe.files()
         with server.start(tls.serve_http, pem, 1) as serving:
             url = f"https://{server.address(4)}:{serving.heard()}/found"

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/* Calls of OpenSSL that have not returned, thread by thread: the uprobes (openssl.c) begin and end them, and the packets that a thread sends
+ * meanwhile (senders.h) tell which socket is behind them. */
+#pragma once
+#include "payload.h"
+
+/* A call that has not returned. Which it is, its stack pointer tells: calls nest where a BIO is a session itself (HTTPS through an HTTPS proxy). */
+struct call {
+	u64 ssl;
+	u64 buffer;
+	u64 length; /* address of the _ex functions' result */
+	u64 stack;
+	u64 socket; /* that sent within this call; 0: none did */
+	u64 cookie; /* its */
+	u64 done;   /* has returned, or another name of the same function has said it already */
+};
+
+/* What leaves of a call as one record. */
+struct piece {
+	u32 at;     /* in the buffer */
+	u32 bytes;  /* that leave of it */
+	u32 before; /* 9: the frame's header, which was read already, stands before them */
+	u32 length; /* of the whole, as the record says it */
+	u32 number;
+	u32 kind;
+};
+
+struct calls { /* of one thread */
+	struct call outer;
+	struct call inner;
+	struct payload head; /* what all records of a call begin with; here, for one thread may interrupt another's program on the same CPU */
+	struct piece piece;
+};
+
+/* The socket that the calls of a thread send on: unless they have returned. */
+static __always_inline void learn(struct calls *own, u64 socket, u64 cookie)
+{
+	if (own->outer.stack && !own->outer.done) {
+		own->outer.socket = socket;
+		own->outer.cookie = cookie;
+	}
+	if (own->inner.stack && !own->inner.done) {
+		own->inner.socket = socket;
+		own->inner.cookie = cookie;
+	}
+}
