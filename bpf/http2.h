@@ -19,7 +19,7 @@ static __always_inline u32 emit_frame(
 		side->number++;
 		return 0;
 	}
-	fill_socket(&slot->head, skb, sk);
+	fill_socket(&slot->head, skb, sk, false); /* several records of one packet are in order by their times */
 	fill_segment(&slot->head, segment, HTTP2, frame + FRAME_HEADER);
 	slot->head.number = side->number++;
 	__builtin_memcpy(slot->text, side->header, FRAME_HEADER);
@@ -43,7 +43,7 @@ static __always_inline void emit_more(
 		side->number++;
 		return;
 	}
-	fill_socket(&slot->head, skb, sk);
+	fill_socket(&slot->head, skb, sk, false); /* several records of one packet are in order by their times */
 	fill_segment(&slot->head, segment, HTTP2_MORE, here);
 	slot->head.number = side->number++;
 	slot->head.captured = COPY(skb, segment->offset, slot->text, here, LONG_TEXT);

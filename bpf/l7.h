@@ -21,24 +21,15 @@ static __always_inline bool is_dns_port(u16 port)
 	return port && (port == DNS_PORT_0 || port == DNS_PORT_1 || port == DNS_PORT_2 || port == DNS_PORT_3);
 }
 
-/* Requests of an answered rate limit leave whole: what pairs them is the same for a request, its answer, and at both ends. */
-static __always_inline bool sampled_out(u32 pairing)
-{
-	int zero = 0;
-	u32 *kept = sampling.lookup(&zero);
-
-	if (!kept || pairing * 2654435761U <= *kept)
-		return false;
-	count(SAMPLED_OUT);
-	return true;
-}
-
-static __always_inline void fill_socket(struct payload *head, struct __sk_buff *skb, struct bpf_sock *sk)
+static __always_inline void fill_socket(struct payload *head, struct __sk_buff *skb, struct bpf_sock *sk, bool just_sent)
 {
 	void *tcp = bpf_skc_to_tcp_sock(sk); /* one call, and loads: cheaper than a call for each number */
+	u64 cookie = tcp ? FIELD(u64, tcp, OFFSET_sock_cookie) : 0;
 
-	head->conn_id = tcp ? FIELD(u64, tcp, OFFSET_sock_cookie) : 0;
-	if (head->conn_id) {
+	/* TCP has just asked for the time in order to send (tcp_write_xmit) */
+	head->time_ns = tcp && just_sent ? FIELD(u64, tcp, OFFSET_tcp_clock) : bpf_ktime_get_ns();
+	if (tcp && cookie) {
+		head->conn_id = cookie;
 		head->cgroup_id = cgroup_of(tcp);
 	} else { /* nobody has asked for its cookie so far */
 		head->conn_id = bpf_get_socket_cookie(skb);
@@ -63,7 +54,6 @@ static __always_inline void fill_socket(struct payload *head, struct __sk_buff *
 
 static __always_inline void fill_segment(struct payload *head, struct segment *segment, u8 kind, u32 length)
 {
-	head->time_ns = bpf_ktime_get_ns();
 	head->sequence = segment->sequence;
 	head->acknowledged = segment->acknowledged;
 	head->length = length;
@@ -76,30 +66,39 @@ static __always_inline void fill_segment(struct payload *head, struct segment *s
 
 /* A lane of this CPU, while a program has it. */
 struct taken {
-	u64 *depth_of_cpu;
-	u64 depth;
+	struct lane *first; /* of short payloads of this CPU: it counts the programs */
 	struct lane *lane;
+	u32 depth;
 };
 
 static __always_inline bool begin_taking(struct taken *taken)
 {
-	int zero = 0;
+	u32 at = bpf_get_smp_processor_id() * LANES;
 
-	taken->depth_of_cpu = depths.lookup(&zero);
-	if (!taken->depth_of_cpu)
+	taken->first = short_lanes.lookup(&at);
+	if (!taken->first)
 		return false;
-	taken->depth = *taken->depth_of_cpu;
+	taken->depth = taken->first->busy;
 	if (taken->depth >= LANES) {
 		count(LOST_PAYLOAD);
 		return false;
 	}
-	*taken->depth_of_cpu = taken->depth + 1;
+	taken->first->busy = taken->depth + 1;
 	return true;
 }
 
 static __always_inline void end_taking(struct taken *taken)
 {
-	*taken->depth_of_cpu = taken->depth;
+	taken->first->busy = taken->depth;
+}
+
+/* What pairs them is the same for a request, its answer, and at both ends: they leave all or not at all. */
+static __always_inline bool sampled_out(struct taken *taken, u32 pairing)
+{
+	if (pairing * 2654435761U >= taken->first->left_out)
+		return false;
+	count(SAMPLED_OUT);
+	return true;
 }
 
 /* The slot that is next in the lane; 0 if user space has not given any back. */
@@ -108,7 +107,7 @@ static __always_inline struct short_payload *next_short(struct taken *taken)
 	u32 cpu = bpf_get_smp_processor_id(), at = cpu * LANES + taken->depth;
 	u32 slots = taken->depth ? SECOND_SLOTS : SHORT_SLOTS;
 
-	taken->lane = short_lanes.lookup(&at);
+	taken->lane = taken->depth ? short_lanes.lookup(&at) : taken->first;
 	if (!taken->lane || taken->lane->written - taken->lane->read >= slots)
 		return 0;
 	at = cpu * (SHORT_SLOTS + SECOND_SLOTS) + (taken->depth ? SHORT_SLOTS : 0) + (taken->lane->written & (slots - 1));
@@ -158,7 +157,7 @@ static __always_inline void keep(struct taken *taken)
 static __always_inline void emit_short(
 	struct __sk_buff *skb, struct bpf_sock *sk, struct segment *segment, struct taken *taken, struct short_payload *slot, u8 kind)
 {
-	fill_socket(&slot->head, skb, sk);
+	fill_socket(&slot->head, skb, sk, segment->egress);
 	fill_segment(&slot->head, segment, kind, segment->length);
 	keep(taken);
 }
@@ -172,7 +171,7 @@ static __always_inline void emit_long(
 		count(LOST_PAYLOAD);
 		return;
 	}
-	fill_socket(&slot->head, skb, sk);
+	fill_socket(&slot->head, skb, sk, segment->egress);
 	fill_segment(&slot->head, segment, kind, segment->length);
 	slot->head.captured = COPY(skb, segment->offset, slot->text, segment->length, LONG_TEXT);
 	keep(taken);
@@ -195,6 +194,7 @@ static __always_inline bool begins_hello(u8 *first)
 /* UDP and the like: the exchange names the ends and the process. */
 static __always_inline void fill_exchange(struct payload *head, struct exchange_key *key, struct exchange *exchange)
 {
+	head->time_ns = bpf_ktime_get_ns();
 	head->conn_id = exchange->id;
 	head->cgroup_id = key->cgroup_id;
 	head->local_addr = key->local;

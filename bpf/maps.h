@@ -103,18 +103,12 @@ BPF_F_TABLE("array", u32, struct lane, long_lanes, CPUS * LANES, BPF_F_MMAPABLE)
 BPF_F_TABLE("array", u32, struct short_payload, short_slots, CPUS * (SHORT_SLOTS + SECOND_SLOTS), BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct long_payload, long_slots, CPUS * (LONG_SLOTS + SECOND_SLOTS), BPF_F_MMAPABLE);
 
-/* How many programs are at work on first bytes on this CPU, one interrupting the other. */
-BPF_TABLE("percpu_array", int, u64, depths, 1);
-
 /* The few sockets that speak HTTP/2: asking a socket without storage for it costs next to nothing. */
 BPF_SK_STORAGE(http2_connections, struct http2);
 
 /* Where the calls of OpenSSL are while its plaintext is read: user space puts the table there (agent/probe/openssl.py). */
 BPF_TABLE("lru_hash", u64, struct calls, calls_form, 64);
 BPF_ARRAY_OF_MAPS(openssl_calls, "calls_form", 1);
-
-/* Which part of requests leaves: those whose hash is not above it; the reader lowers it when more come than it may take. */
-BPF_ARRAY(sampling, u32, 1);
 
 BPF_TABLE("percpu_array", int, u64, counters, COUNTERS);
 

@@ -61,7 +61,9 @@ struct long_payload {
 struct lane {
 	u64 written; /* slots that are whole */
 	u64 read;    /* slots given back, by user space */
-	u64 zero[14]; /* lanes share no cache lines */
+	u64 left_out; /* by user space: requests whose hash, of 32 bits, is below it do not leave, when more come than it may take */
+	u64 busy;     /* in the first lane of short payloads: how many programs are at work on this CPU, one interrupting the other */
+	u64 zero[12]; /* lanes share no cache lines */
 };
 
 /* One direction of an HTTP/2 connection. */

@@ -26,7 +26,7 @@ from flows.agent.probe.source import Source
 
 INCLUDE = re.compile(r'#include "([a-z0-9_]+\.h)"')
 MAPS = (
-    "records", "short_lanes", "short_slots", "long_lanes", "long_slots", "counters", "sampling", "openssl_calls",
+    "records", "short_lanes", "short_slots", "long_lanes", "long_slots", "counters", "openssl_calls",
     "connections", "exchanges", "connections_to_sweep", "exchanges_to_sweep",
 )  # fmt: skip
 
@@ -78,6 +78,7 @@ OFFSETS = {
     "tcp_bytes_retrans": ("tcp_sock", "bytes_retrans"),
     "tcp_bytes_received": ("tcp_sock", "bytes_received"),
     "tcp_bytes_acked": ("tcp_sock", "bytes_acked"),
+    "tcp_clock": ("tcp_sock", "tcp_clock_cache"),
     "tcp_segs_in": ("tcp_sock", "segs_in"),
     "tcp_segs_out": ("tcp_sock", "segs_out"),
     "tcp_srtt_us": ("tcp_sock", "srtt_us"),

@@ -13,7 +13,7 @@ from flows.agent.probe import bpf
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LANE = np.dtype([("written", "<u8"), ("read", "<u8"), ("zero", "<u8", (14,))])
+LANE = np.dtype([("written", "<u8"), ("read", "<u8"), ("left_out", "<u8"), ("busy", "<u8"), ("zero", "<u8", (12,))])
 LANES, SECOND_SLOTS = 2, 64  # of each CPU, as in bpf/payload.h
 SMALLEST = 256  # slots of one CPU: below that interrupts that come together would find no room
 
@@ -60,6 +60,10 @@ class Lanes:
     def release(self) -> None:
         """Give back the slots of what the last peek() gave."""
         self._lanes["read"] = self._peeked
+
+    def sample(self, share: float) -> None:
+        """Let only this share (0 to 1) of requests leave the kernel, each with its answer; what is left out is counted there."""
+        self._lanes["left_out"] = int((1 - share) * (1 << 32))
 
     def close(self) -> None:
         """Unmap."""

@@ -213,7 +213,7 @@ class Probe:
 
     def sample(self, share: float) -> None:
         """Let only this share (0 to 1) of requests leave the kernel, each with its answer; what is left out is counted."""
-        bpf.update(self._own["sampling"], bytes(4), int(share * 0xFFFFFFFF).to_bytes(4, "little"))
+        self._short.sample(share)
 
     def show_calls(self, calls: int) -> None:
         """Tell calls of OpenSSL which socket their thread sends on; calls: the table's descriptor. From any thread. Raises OSError."""

@@ -117,7 +117,7 @@ class Reading:
         """The host's requests by time: each CPU has a lane, so they are not stored in the order in which they were sent."""
         columns = self.store.take(np.arange(self.store.oldest, self.store.written))
         mine = np.flatnonzero(columns["cgroup_id"] == host.cgroup_id)
-        mine = mine[np.argsort(columns["sent"][mine], kind="stable")]
+        mine = mine[np.argsort(columns["time"][mine], kind="stable")]
         return {name: column[mine] for name, column in columns.items()}
 
     def events(self, host: Host) -> dict[Event, int]:

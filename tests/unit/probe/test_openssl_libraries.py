@@ -43,7 +43,7 @@ def test_maps_and_programs_exist() -> None:
 
 
 def test_every_program_that_is_attached_exists() -> None:
-    assert {program for pair in PROBES.values() for program in pair if program} == SOURCE.programs.keys() - SOURCE.optional
+    assert {program for pair in PROBES.values() for program in pair if program} == SOURCE.programs.keys()
 
 
 def test_every_constant_that_the_source_wants_is_passed() -> None:
