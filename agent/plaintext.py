@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from flows.agent.probe.openssl import OpenSslError, OpenSslProbe
 from flows.agent.probe.openssl_source import OpenSslSettings, PlaintextCounter
 from flows.agent.probe.payload import whole
+from flows.agent.store.store import SAMPLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,7 @@ LOSSES = {
     PlaintextCounter.LOST_RING_FULL: "plaintext ring full",
     PlaintextCounter.SESSIONS_FULL: "TLS session table full",
     PlaintextCounter.CALLS_LOST: "TLS call table full",
+    PlaintextCounter.SAMPLED_OUT: SAMPLED,
 }
 # What is never seen, so that it is said once how much of it there is.
 BLIND = {
@@ -107,6 +109,20 @@ class Plaintext(threading.Thread):
             return ()
         short, long = self._probe.peek()
         return whole(long.copy()), whole(short.copy())
+
+    @property
+    def filled(self) -> float:
+        """How much of its fuller ring waits, 0 to 1."""
+        return self._probe.filled if self._probe is not None else 0.0
+
+    def sample(self, share: float) -> None:
+        """Let only this share of requests leave the kernel from now on."""
+        if self._probe is not None:
+            self._probe.sample(share)
+
+    def sampled_out(self) -> int:
+        """First bytes that were left out so since the start."""
+        return self._probe.count(PlaintextCounter.SAMPLED_OUT) if self._probe is not None else 0
 
     def release(self) -> None:
         """Free the room of what peek() gave."""

@@ -41,6 +41,7 @@ LOSSES = {
     Counter.LOST_PAYLOAD: "request ring full",
     Counter.SAMPLED_OUT: SAMPLED,
 }
+OVERRUN = 1.5  # times as many first bytes as may be looked at: more than rates that are held scatter
 # Earlier rows of a connection that its first bytes are told of, too: both come within one batch or two.
 LOOK_BACK = 4_096
 
@@ -56,6 +57,10 @@ class Source(Protocol):
 
     def peek(self) -> NDArray[np.void]:
         """All records that wait, valid until release()."""
+
+    @property
+    def filled(self) -> float:
+        """How much of the fullest ring waits, 0 to 1."""
 
     @property
     def complete(self) -> bool:
@@ -128,6 +133,8 @@ class Reader(threading.Thread):
         self._probe, self._enricher, self._store, self._settings = probe, enricher, store, settings
         self._requests, self._plaintext = requests, plaintext
         self._taken = 0  # first bytes since the last sweep
+        self._plaintext_left_out = 0  # by then
+        self._lively = False  # the last batch had something: first bytes wake nobody, so what may follow is waited for
         self._reported: dict[str, int] = {}
         self._ended = threading.Event()
         self._hurried = threading.Event()
@@ -161,10 +168,24 @@ class Reader(threading.Thread):
                 if job.due <= time.monotonic():
                     job.due = time.monotonic() + job.seconds
                     self._guarded(job.act)
-            self._probe.wait(max(0.0, min(job.due for job in jobs) - time.monotonic()))
-            self._hurried.wait(self._settings.batch_seconds)
-            self._hurried.clear()
+            due = min(job.due for job in jobs)
+            if not self._lively:
+                self._probe.wait(max(0.0, due - time.monotonic()))
+            self._gather(due)
             self._round()
+            if self._overrun():
+                self._guarded(lambda: self.sweep(full=False))
+
+    def _gather(self, until: float) -> None:
+        """Let more come in, at most until then: until somebody hurries, or a ring fills."""
+        until = min(until, time.monotonic() + self._settings.batch_seconds)
+        while (left := until - time.monotonic()) > 0 and self._filled() < self._settings.filled:
+            if self._hurried.wait(min(left, self._settings.look_seconds)):
+                break
+        self._hurried.clear()
+
+    def _filled(self) -> float:
+        return max(self._probe.filled, self._plaintext.filled if self._plaintext is not None else 0.0)
 
     def _round(self) -> None:
         waiting = len(self._waiting)  # those who come while the batch is in hand wait for the next
@@ -201,6 +222,7 @@ class Reader(threading.Thread):
         """Move what waits. A batch that cannot be stored is counted and left behind: the next one is not lost with it."""
         records = self._probe.peek()
         payloads = self._peek_payloads()
+        self._lively = bool(len(records) or any(map(len, payloads)))
         try:
             self._store_batch(records, payloads)
         except Exception:
@@ -284,10 +306,21 @@ class Reader(threading.Thread):
         before = self.counts.kernel
         if counters[Counter.LOST_PAYLOAD] > before[Counter.LOST_PAYLOAD]:
             requests.lost(time.monotonic_ns())
-        offered = self._taken + counters[Counter.SAMPLED_OUT] - before[Counter.SAMPLED_OUT]
+        offered = self._taken + sum(counters[each] - before[each] for each in (Counter.SAMPLED_OUT, Counter.LOST_PAYLOAD))
+        if self._plaintext is not None:
+            left_out = self._plaintext.sampled_out()
+            offered, self._plaintext_left_out = offered + left_out - self._plaintext_left_out, left_out
         a_second = offered * SECOND / max(now - self._counted_ns, SECOND // 10)
-        self._probe.sample(min(1.0, self._settings.payloads_per_second / max(a_second, 1.0)))
+        share = min(1.0, self._settings.payloads_per_second / max(a_second, 1.0))
+        self._probe.sample(share)
+        if self._plaintext is not None:
+            self._plaintext.sample(share)
         self._taken = 0
+
+    def _overrun(self) -> bool:
+        """Whether so much came since the last sweep that sampling must not wait for the next one."""
+        seconds = max((time.time_ns() - self._counted_ns) / SECOND, self._settings.look_seconds)
+        return self._requests is not None and self._taken > OVERRUN * self._settings.payloads_per_second * seconds
 
 
 def to_wall_ns() -> int:

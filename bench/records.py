@@ -204,6 +204,11 @@ class Replay:
         return take(self._regions[self._reads % len(self._regions)])[0]
 
     @property
+    def filled(self) -> float:
+        """Nothing is ever full."""
+        return 0.0
+
+    @property
     def complete(self) -> bool:
         """Nothing is being written."""
         return True

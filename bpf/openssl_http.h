@@ -222,21 +222,40 @@ static __always_inline u8 classify(struct plaintext *plain, struct piece *piece)
 	return 0;
 }
 
+/* As of packets, l7.h; but what pairs a request with its answer are small numbers here, that many connections share. Both ends have the same ports. */
+static __always_inline bool plaintext_sampled_out(struct plaintext *plain, u8 kind)
+{
+	u32 pairing = kind == HTTP_RESPONSE ? plain->side->bytes : plain->other->bytes;
+	int zero = 0;
+	u64 *left_out = plaintext_left_out.lookup(&zero);
+
+	if (!left_out || kind == HTTP2)
+		return false;
+	pairing += 40503U * (plain->session->ends.local_port + plain->session->ends.remote_port);
+	if (pairing * 2654435761U >= *left_out)
+		return false;
+	count_plaintext(PLAINTEXT_SAMPLED_OUT);
+	return true;
+}
+
 static __always_inline void on_plaintext(struct plaintext *plain)
 {
 	struct piece *piece = plain->piece;
 	struct piece none = { .kind = HTTP2 };
+	bool ends_known = plain->session->cookie && plain->session->ends.of == plain->session->cookie;
 
 	*piece = none;
 	if (!plain->side->known)
 		piece->kind = classify(plain, piece);
-	if (!piece->kind)
+	if (!piece->kind || (ends_known && plaintext_sampled_out(plain, piece->kind)))
 		return;
 	if (!fill_head(plain)) {
 		if (plain->side->known)
 			lose_frames(plain->side);
 		return;
 	}
+	if (!ends_known && plaintext_sampled_out(plain, piece->kind))
+		return;
 	if (piece->bytes) {
 		piece->length = piece->kind == HTTP2 ? PREFACE : plain->total;
 		if (piece->kind != HTTP2 && piece->bytes <= SHORT_TEXT)

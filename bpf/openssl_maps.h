@@ -17,6 +17,7 @@ enum plaintext_counter { /* one per reason; agent/probe/openssl_source.py names 
 	PLAINTEXT_UNREADABLE,       /* buffers that were not in memory when they were to be read */
 	PLAINTEXT_UNDECIDED,        /* calls in cgroups that nobody decided on yet: not looked at */
 	PLAINTEXT_HTTP2_UNFOLLOWED, /* times that the frames of an HTTP/2 connection were lost track of */
+	PLAINTEXT_SAMPLED_OUT,      /* requests and answers left out on purpose: more came than user space may take */
 	PLAINTEXT_COUNTERS,
 };
 
@@ -64,6 +65,9 @@ enum decision { OBSERVED = 1, EXCLUDED };
 
 /* By cgroup: a library is in memory once for all containers that share its file, so its probes fire for each of them. */
 BPF_F_TABLE("hash", u64, u32, decisions, DECISION_ENTRIES, BPF_F_NO_PREALLOC);
+
+/* As of struct lane: requests of HTTP/1 whose hash is below it do not leave. */
+BPF_ARRAY(plaintext_left_out, u64, 1);
 
 /* One size of records in each, as for packets. */
 BPF_RINGBUF_OUTPUT(plaintext, PLAINTEXT_PAGES);

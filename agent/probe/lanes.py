@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flows.agent.probe import bpf
+from flows.agent.probe.payload import joined
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +29,11 @@ def slots_of_cpu(total: int) -> int:
     return max(SMALLEST, 1 << (max(1, total // cpus()).bit_length() - 1))
 
 
+def left_out(share: float) -> int:
+    """The hash from which on requests leave, so that this share (0 to 1) of them does."""
+    return int((1 - share) * (1 << 32))
+
+
 class Lanes:
     """Consumer of all CPUs' slots."""
 
@@ -36,12 +42,17 @@ class Lanes:
         count, entries = bpf.map_sizes(lanes)[2], bpf.map_sizes(slots)[2]
         of_cpu = entries * LANES // count
         self._starts = [at // LANES * of_cpu + (of_cpu - SECOND_SLOTS) * (at % LANES) for at in range(count)]
-        self._rooms = [SECOND_SLOTS if at % LANES else of_cpu - SECOND_SLOTS for at in range(count)]
+        self._rooms = np.where(np.arange(count) % LANES, SECOND_SLOTS, of_cpu - SECOND_SLOTS)
         self._lane_memory = mmap.mmap(lanes, _pages(count * LANE.itemsize), mmap.MAP_SHARED)
         self._slot_memory = mmap.mmap(slots, _pages(entries * payload.itemsize), mmap.MAP_SHARED, mmap.PROT_READ)
         self._lanes = np.frombuffer(self._lane_memory, LANE, count)
         self._slots = np.frombuffer(self._slot_memory, payload, entries)
         self._peeked = self._lanes["read"].copy()
+
+    @property
+    def filled(self) -> float:
+        """How much of the fullest lane waits, 0 to 1."""
+        return float(((self._lanes["written"] - self._lanes["read"]) / self._rooms).max())
 
     def peek(self) -> NDArray[np.void]:
         """Copies of all payloads that are whole (n,), of each CPU in the order in which they were written."""
@@ -49,10 +60,10 @@ class Lanes:
         self._peeked = written
         busy = np.flatnonzero(written != read).tolist()
         parts = [part for at in busy for part in self._of_lane(at, int(read[at]), int(written[at]))]
-        return np.concatenate(parts) if parts else np.zeros(0, self._slots.dtype)
+        return joined(parts) if parts else np.zeros(0, self._slots.dtype)
 
     def _of_lane(self, at: int, first: int, last: int) -> tuple[NDArray[np.void], NDArray[np.void]]:
-        room = self._rooms[at]
+        room = int(self._rooms[at])
         own = self._slots[self._starts[at] : self._starts[at] + room]
         start, end = first % room, first % room + last - first
         return own[start : min(end, room)], own[: max(0, end - room)]
@@ -63,7 +74,7 @@ class Lanes:
 
     def sample(self, share: float) -> None:
         """Let only this share (0 to 1) of requests leave the kernel, each with its answer; what is left out is counted there."""
-        self._lanes["left_out"] = int((1 - share) * (1 << 32))
+        self._lanes["left_out"] = left_out(share)
 
     def close(self) -> None:
         """Unmap."""

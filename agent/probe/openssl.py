@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from flows.agent.probe import bpf
+from flows.agent.probe.lanes import cpus, left_out
 from flows.agent.probe.openssl_attach import Uprobes
 from flows.agent.probe.openssl_decisions import Decisions
 from flows.agent.probe.openssl_discovery import Discovery
@@ -78,19 +79,28 @@ class OpenSslProbe:
         """
         return self._short.peek(), self._long.peek()
 
+    @property
+    def filled(self) -> float:
+        """How much of the fuller ring waits, 0 to 1."""
+        return max(self._short.filled, self._long.filled)
+
     def release(self) -> None:
         """Give the rings the room of what was peeked at."""
         self._short.release()
         self._long.release()
 
+    def sample(self, share: float) -> None:
+        """Let only this share (0 to 1) of HTTP/1's requests leave the kernel, each with its answer; what is left out is counted."""
+        bpf.update(self._own["plaintext_left_out"], bytes(4), left_out(share).to_bytes(8, "little"))
+
     def counters(self) -> dict[PlaintextCounter, int]:
         """Kernel-side counters since the start, summed over CPUs."""
-        cpus = os.sysconf("SC_NPROCESSORS_CONF")
-        values = {}
-        for counter in PlaintextCounter:
-            raw = bpf.lookup(self._own["plaintext_counters"], int(counter).to_bytes(4, "little"), 8 * cpus)
-            values[counter] = int(np.frombuffer(raw, "<u8").sum())
-        return values
+        return {counter: self.count(counter) for counter in PlaintextCounter}
+
+    def count(self, counter: PlaintextCounter) -> int:
+        """One of them."""
+        raw = bpf.lookup(self._own["plaintext_counters"], int(counter).to_bytes(4, "little"), 8 * cpus())
+        return int(np.frombuffer(raw, "<u8").sum())
 
     @property
     def calls(self) -> int:

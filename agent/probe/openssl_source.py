@@ -18,7 +18,7 @@ OPENSSL = 1  # constant SOURCE of a compilation: which source; 0: flows.c
 _UPROBE = (ProgramType.KPROBE, AttachType.NONE, None, "")
 SOURCE = Source(
     name="openssl.c",
-    maps=("plaintext", "long_plaintext", "plaintext_counters", "calls", "sessions", "decisions"),
+    maps=("plaintext", "long_plaintext", "plaintext_counters", "plaintext_left_out", "calls", "sessions", "decisions"),
     programs={
         "enter_call": _UPROBE,
         "enter_extended": _UPROBE,
@@ -77,6 +77,7 @@ class PlaintextCounter(IntEnum):
     UNREADABLE = 4
     UNDECIDED = 5
     HTTP2_UNFOLLOWED = 6
+    SAMPLED_OUT = 7
 
 
 class Decision(IntEnum):

@@ -38,6 +38,8 @@ _HEAD: list[tuple[str, str] | tuple[str, str, tuple[int, ...]]] = [
 ]
 SHORT_PAYLOAD = np.dtype([*_HEAD, ("text", "u1", (SHORT_TEXT,))])
 LONG_PAYLOAD = np.dtype([*_HEAD, ("text", "u1", (LONG_TEXT,))])
+HEAD_BYTES = SHORT_PAYLOAD.itemsize - SHORT_TEXT
+FIRST_BYTES = np.array([(1 << 8 * count) - 1 for count in range(8)], "<u8")  # masks of a word's first bytes
 
 
 class PayloadKind(IntEnum):
@@ -60,9 +62,21 @@ class Origin(IntEnum):
 
 def whole(payloads: NDArray[np.void]) -> NDArray[np.void]:
     """The same payloads (n,), changed in place: zeros behind what was captured, where a slot still holds bytes of before."""
-    text = payloads["text"]
-    text[np.arange(text.shape[1]) >= payloads["captured"][:, None]] = 0
+    if len(payloads):
+        words = payloads.view(np.uint64).reshape(len(payloads), -1)[:, HEAD_BYTES // 8 :]
+        captured = payloads["captured"]
+        full = captured >> 3
+        np.copyto(words, 0, where=np.arange(words.shape[1], dtype=np.uint16) > full[:, None])
+        partly = np.flatnonzero(full < words.shape[1])
+        words[partly, full[partly]] &= FIRST_BYTES[captured[partly] & 7]
     return payloads
+
+
+def joined(parts: list[NDArray[np.void]]) -> NDArray[np.void]:
+    """Copies of payloads of one dtype, after each other: as bytes, for NumPy copies structures field by field, ten times as slowly."""
+    plain = np.dtype((np.void, parts[0].dtype.itemsize))
+    together: NDArray[np.void] = np.concatenate([part.view(plain) for part in parts]).view(parts[0].dtype)
+    return together
 
 
 def wipe(payloads: NDArray[np.void]) -> None:

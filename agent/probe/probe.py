@@ -193,6 +193,11 @@ class Probe:
         """Sleep until records wait, at most so long."""
         self._ring.wait(seconds)
 
+    @property
+    def filled(self) -> float:
+        """How much of the fullest ring or lane waits, 0 to 1."""
+        return max(each.filled for each in (self._ring, self._short, self._long))
+
     def wake(self) -> None:
         """End a wait() early; from any thread."""
         self._ring.wake()

@@ -98,6 +98,11 @@ class Ring:
         """End a wait(), this one or the next; from any thread."""
         os.eventfd_write(self._wake, 1)
 
+    @property
+    def filled(self) -> float:
+        """How much of the ring waits, 0 to 1."""
+        return (int(self._written[0]) - int(self._read.value)) / (self._mask + 1)
+
     def peek(self) -> NDArray[np.void]:
         """All finished records, shape (n,), as they lie in the ring: to be used before release(), and kept only as copies."""
         start = int(self._read.value)

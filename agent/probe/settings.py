@@ -58,6 +58,12 @@ class ProbeSettings:
     full_sweep_seconds: float = 5.0
     """How often everything that is quiet is looked at; ACTIVE and IDLE come no later than this. 4 ms of one CPU each."""
 
-    batch_seconds: float = 0.2
-    """After the first record, how long to let more come in: bounds wake-ups to 5 a second, and a follower's delay to this; a new
-    request has what waits moved at once. What comes meanwhile at full speed fills a quarter of the ring."""
+    batch_seconds: float = 1.0
+    """After the first record, how long to let more come in, unless somebody asks for flows or follows them: these have what waits
+    moved at once. A batch of requests costs 2 ms before it costs anything for each."""
+
+    look_seconds: float = 0.1
+    """How often to look meanwhile whether a ring fills: the fastest that two cores open connections fills a tenth of it."""
+
+    filled: float = 0.25
+    """From here on, of the fullest ring, what waits is moved: the rest is for what comes before the reader gets a CPU."""

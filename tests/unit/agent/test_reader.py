@@ -44,6 +44,7 @@ class Kernel:
         self.counts = dict.fromkeys(Counter, 0)
         self.swept: list[str] = []
         self.complete = True
+        self.filled = 0.0
         self.notes: list[tuple[int, int, int]] = []
 
     def wait(self, seconds: float) -> None:
