@@ -3,24 +3,6 @@
  * agent/probe/openssl_source.py knows each by its name. ctx: struct pt_regs, of which the loader passes the places. */
 #include "openssl_http.h"
 
-/* Only in the observed subtree, and only where its owner lets us. */
-static __always_inline bool observed(void)
-{
-	u64 cgroup_id = bpf_get_current_cgroup_id();
-	u32 *decision;
-
-#if SUBTREE_LEVEL > 0
-	if (bpf_get_current_ancestor_cgroup_id(SUBTREE_LEVEL) != SUBTREE_ID)
-		return false;
-#endif
-	decision = decisions.lookup(&cgroup_id);
-	if (decision)
-		return *decision == OBSERVED;
-	if (HOLD_UNDECIDED)
-		count_plaintext(PLAINTEXT_UNDECIDED);
-	return !HOLD_UNDECIDED;
-}
-
 static __always_inline int enter(u64 *ctx, bool extended)
 {
 	u64 thread = bpf_get_current_pid_tgid();
@@ -29,10 +11,10 @@ static __always_inline int enter(u64 *ctx, bool extended)
 	struct calls *own;
 	struct call *call;
 
-	if (!observed())
-		return 0;
 	own = calls.lookup(&thread);
 	if (!own) {
+		if (!observed())
+			return 0;
 		calls.update(&thread, &none);
 		own = calls.lookup(&thread);
 		if (!own)

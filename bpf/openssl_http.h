@@ -249,7 +249,7 @@ static __always_inline void on_plaintext(struct plaintext *plain)
 		piece->kind = classify(plain, piece);
 	if (!piece->kind || (ends_known && plaintext_sampled_out(plain, piece->kind)))
 		return;
-	if (!fill_head(plain)) {
+	if (!observed() || !fill_head(plain)) { /* a thread that was observed once may be excluded by now */
 		if (plain->side->known)
 			lose_frames(plain->side);
 		return;

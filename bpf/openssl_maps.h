@@ -82,3 +82,21 @@ static __always_inline void count_plaintext(int reason)
 	if (value)
 		__sync_fetch_and_add(value, 1); /* preemption comes between */
 }
+
+/* Only in the observed subtree, and only where its owner lets us. */
+static __always_inline bool observed(void)
+{
+	u64 cgroup_id = bpf_get_current_cgroup_id();
+	u32 *decision;
+
+#if SUBTREE_LEVEL > 0
+	if (bpf_get_current_ancestor_cgroup_id(SUBTREE_LEVEL) != SUBTREE_ID)
+		return false;
+#endif
+	decision = decisions.lookup(&cgroup_id);
+	if (decision)
+		return *decision == OBSERVED;
+	if (HOLD_UNDECIDED)
+		count_plaintext(PLAINTEXT_UNDECIDED);
+	return !HOLD_UNDECIDED;
+}

@@ -31,6 +31,7 @@ class RequestStore:
         self._columns: dict[str, NDArray[Any]] = {
             name: np.zeros((capacity, *shape), dtype) for name, (dtype, shape) in COLUMNS.items()
         }
+        self._used: set[str] = set()  # columns that ever had a value: the memory of others is not even touched
 
     @property
     def oldest(self) -> int:
@@ -44,8 +45,9 @@ class RequestStore:
         with self.lock:
             at = self.written % self.capacity
             head = min(count, self.capacity - at)
-            for name, column in self._columns.items():
-                values = rows.get(name)
+            self._used |= rows.keys()
+            for name in self._used:
+                column, values = self._columns[name], rows.get(name)
                 column[at : at + head] = 0 if values is None else values[:head]
                 if head < count:
                     column[: count - head] = 0 if values is None else values[head:]
@@ -55,6 +57,7 @@ class RequestStore:
     def answer(self, numbers: NDArray[np.int64], rows: Rows) -> None:
         """Set columns of requests that are still stored; those that are not are left out."""
         with self.lock:
+            self._used |= rows.keys()
             here = numbers >= self.oldest
             at = numbers[here] % self.capacity
             for name, values in rows.items():
