@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from l7_followed import Followed, Told, agents
+from l7_followed import Followed, Told, agents, only
 from l7_truth import Log, one, served
 
 from flows.demo import layout
 from flows.proto import extension_pb2, flow_pb2
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from conftest import Demo
 
 NAME = "secure.demo.svc.cluster.local"
@@ -102,6 +108,43 @@ def test_a_hello_names_the_server_and_what_was_agreed(
         assert (tls.server_name, list(tls.alpn)) == (NAME, alpn)
         assert tls.version.replace(" ", "v").lower() == version.lower()
     assert any(hello.request.tls.cipher.startswith("TLS_") for hello in hellos)
+
+
+@contextlib.contextmanager
+def agent_without_plaintext(demo: Demo, node: str, folder: Path) -> Iterator[str]:
+    """A second agent on a node, beside the demo's; yields its address."""
+    cgroup = next(row["cgroup"] for row in demo.status()["nodes"] if row["name"] == node)
+    address = f"unix://{folder}/flows.sock"
+    words = ["agent", "--cgroup", cgroup, "--listen", address, "--node", node, "--no-kubernetes", "--no-plaintext"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([Path(sys.executable).with_name("flows"), *words], stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while "serving on" not in (folder / "log").read_text():
+            assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
+            time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_with_plaintext_off_a_hello_is_all_that_is_seen(demo: Demo, tmp_path: Path) -> None:
+    """Of the same requests at the same time the other agent on the node tells method, path and status."""
+    player, tag = one(demo, "demo/player-"), secrets.token_hex(4)
+    with (
+        agent_without_plaintext(demo, player["node"], tmp_path) as blind,
+        Followed([blind], []) as followed,
+        Followed(agents(demo, player), only(source_pod=["demo/player-"])) as whole,
+    ):
+        demo.exec(f"demo/{player['name']}", *curl(tag, "--http1.1", "--local-port", "61300-61399"))
+        followed.settle()
+        whole.settle()
+    assert any(one.path == f"/s/{tag}/status/404" for one in whole.told())
+    sent = [one for one in followed.told() if 61300 <= one.flow.l4.TCP.source_port <= 61399]
+    assert {one.connection.event for one in sent} == {extension_pb2.HELLO}
+    assert {one.request.tls.server_name for one in sent} == {NAME}
+    assert tag.encode() not in followed.raw()
 
 
 def test_encrypted_and_plain_traffic_are_told_apart(demo: Demo) -> None:
