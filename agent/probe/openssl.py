@@ -90,7 +90,7 @@ class OpenSslProbe:
         self._long.release()
 
     def sample(self, share: float) -> None:
-        """Let only this share (0 to 1) of HTTP/1's requests leave the kernel, each with its answer; what is left out is counted."""
+        """Let only this share (0 to 1) of HTTP/1's requests leave, each with its answer; what is left out is counted."""
         bpf.update(self._own["plaintext_left_out"], bytes(4), left_out(share).to_bytes(8, "little"))
 
     def counters(self) -> dict[PlaintextCounter, int]:

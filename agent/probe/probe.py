@@ -221,7 +221,7 @@ class Probe:
         self._short.sample(share)
 
     def show_calls(self, calls: int) -> None:
-        """Tell calls of OpenSSL which socket their thread sends on; calls: the table's descriptor. From any thread. Raises OSError."""
+        """Tell calls of OpenSSL, a table's descriptor, which socket their thread sends on. From any thread. Raises OSError."""
         bpf.update(self._own["openssl_calls"], bytes(4), calls.to_bytes(4, "little"))
 
     def hide_calls(self) -> None:

@@ -121,7 +121,8 @@ def agent_without_plaintext(demo: Demo, node: str, folder: Path) -> Iterator[str
     try:
         deadline = time.monotonic() + 60
         while "serving on" not in (folder / "log").read_text():
-            assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
+            assert process.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < deadline, "it has not started"
             time.sleep(0.1)
         yield address
     finally:
