@@ -53,6 +53,7 @@ GOALS: Final = {
     "filter_scan_slowest": Goal("the same, slowest of the typical filters", "ns", "<= 10", "Hubble 77 to 89"),
     "filter_scan_first": Goal("the same, the first time that a filter is used", "ns", "", ""),
     "l7_http": Goal("HTTP: an answer or a request, first bytes to stored", "ns", "<= 1000", ""),
+    "l7_http_path": Goal("HTTP: the same, from the kernel's slots to a stored flow", "ns", "<= 1000", ""),
     "l7_http_long": Goal("the same, requests of more than 208 bytes", "ns", "<= 1000", ""),
     "l7_http_small": Goal("the same, batches of 400", "ns", "", ""),
     "l7_dns": Goal("DNS: a message, first bytes to stored, batches of 4,096", "ns", "<= 1000", ""),

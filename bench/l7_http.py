@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from bench import records
 from bench.figures import Measured
 from flows.agent.l7.http1 import Http1
 from flows.agent.l7.redact import Redaction
-from flows.agent.probe.payload import LONG_PAYLOAD, SHORT_PAYLOAD, PayloadKind
+from flows.agent.l7.requests import Requests
+from flows.agent.options import DEFAULT_FLOWS
+from flows.agent.probe.payload import LONG_PAYLOAD, SHORT_PAYLOAD, PayloadKind, joined, whole
+from flows.agent.probe.record import RECORD
+from flows.agent.probe.settings import SECOND, ProbeSettings
+from flows.agent.reader import Reader
 from flows.agent.store.request_columns import State
 from flows.agent.store.requests import RequestStore
+from flows.agent.store.store import FlowStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +57,7 @@ class UnpairedError(Exception):
 def measure() -> Iterator[Measured]:
     """Keep-alive connections with short requests, then with those of browsers; ns per record of each batch, CPU time."""
     yield _figure("l7_http", SHORT_PAYLOAD, SHORT, "half requests, half answers, 256 connections kept alive")
+    yield _path()
     yield _figure("l7_http_small", SHORT_PAYLOAD, SHORT, f"the same in batches of {SMALL}", SMALL)
     yield _figure("l7_http_long", LONG_PAYLOAD, LONG, "requests of browsers, in records of 2,048 bytes")
 
@@ -62,6 +70,51 @@ def _figure(name: str, dtype: np.dtype[np.void], request: bytes, note: str, size
     if store.written != BATCHES * size // 2 or (states != State.ANSWERED).any():
         raise UnpairedError(f"{(states != State.ANSWERED).sum()} of {len(states)} requests without answer; {handler.counts()}")
     return Measured(name, times[WARM_UP:], note)
+
+
+def _path() -> Measured:
+    """All that the agent's reader does of a batch: copied, looked at, paired, stored, named and counted."""
+    with records.cluster() as (enricher, cgroups):
+        source = Slots([_of_pods(payloads_of(SHORT_PAYLOAD, SHORT, turn), cgroups) for turn in range(BATCHES)])
+        requests = Requests(RequestStore(REQUESTS), Redaction(), SECOND, SECOND)
+        reader = Reader(source, enricher, FlowStore(DEFAULT_FLOWS), ProbeSettings(), requests=requests)
+        times = [_reader_ns(reader) / BATCH for _ in range(BATCHES)]
+    if reader.counts.records != BATCHES * BATCH:
+        raise UnpairedError(f"{reader.counts.records} flows of {BATCHES * BATCH} payloads; {requests.counts()}")
+    return Measured("l7_http_path", times[WARM_UP:], f"the same payloads; {records.PODS:,} pods known, batches of {BATCH:,}")
+
+
+class Slots(records.Replay):
+    """A probe whose slots hold these batches, one after the other."""
+
+    def __init__(self, batches: list[list[NDArray[np.void]]]) -> None:
+        """batches: of each, what each CPU has."""
+        super().__init__([np.zeros(0, RECORD)])
+        self._batches = iter(batches)
+
+    def peek_payloads(self) -> tuple[NDArray[np.void], ...]:
+        """The next batch."""
+        return whole(np.zeros(0, LONG_PAYLOAD)), whole(joined(next(self._batches)))
+
+
+def _of_pods(payloads: tuple[NDArray[np.void], NDArray[np.void]], cgroups: NDArray[np.uint64]) -> list[NDArray[np.void]]:
+    """Requests and answers as they happened, of connections between pods here and pods elsewhere, half of them on each CPU."""
+    both = joined(list(payloads))
+    connection = both["conn_id"].astype(np.int64)
+    both["cgroup_id"] = cgroups[connection % records.LOCAL_PODS]
+    pods = map(records.pod_address, range(CONNECTIONS + records.LOCAL_PODS))
+    addresses = np.frombuffer(b"".join(pods), np.uint8).reshape(-1, 16)
+    both["local_addr"] = addresses[connection % records.LOCAL_PODS]
+    both["remote_addr"] = addresses[records.LOCAL_PODS + connection % CONNECTIONS]
+    both["time_ns"] += np.uint64(time.monotonic_ns())
+    both = both[np.argsort(both["time_ns"], kind="stable")]
+    return [both[: len(both) // 2], both[len(both) // 2 :]]
+
+
+def _reader_ns(reader: Reader) -> int:
+    start = time.thread_time_ns()
+    reader.batch()
+    return time.thread_time_ns() - start
 
 
 def payloads_of(

@@ -356,6 +356,25 @@ def test_a_full_ring_is_counted(idle: Hosts, pem: Path) -> None:
         assert probe.counters()[PlaintextCounter.LOST_RING_FULL] > 0
 
 
+def test_a_sampled_request_leaves_with_its_answer_and_the_rest_is_counted(
+    probe: OpenSslProbe, losses: Losses, idle: Hosts, pem: Path
+) -> None:
+    _, client, server = idle
+    paths = [f"/found/{number}" for number in range(60)]
+    probe.sample(0.5)
+    with server.start(tls.serve_http, pem, 1) as serving:
+        client.run(tls.get, server.address(4), serving.heard(), paths)
+        payloads = read(probe)
+        probe.sample(1.0)
+    assert losses() == {PlaintextCounter.SAMPLED_OUT: 4 * len(paths) - len(payloads)}
+    assert 30 < len(payloads) < 210
+    left = [of(payloads, host, sent=host is client) for host in (client, server)]
+    answers = [of(payloads, host, sent=host is server) for host in (client, server)]
+    for requests, met in zip(left, answers, strict=True):
+        assert requests["acknowledged"].tolist() == met["sequence"].tolist()
+    assert [text(one) for one in left[0]] == [text(one) for one in left[1]]
+
+
 def test_a_full_table_of_sessions_is_counted(idle: Hosts, pem: Path) -> None:
     root, client, server = idle
     small = dataclasses.replace(SETTINGS, session_entries=1)

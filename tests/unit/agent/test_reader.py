@@ -236,6 +236,28 @@ def test_who_asks_for_fresh_flows_is_told_when_they_are_stored(reader: Reader, k
     reader.stop()
 
 
+@pytest.mark.parametrize(("filled", "hurried", "waited"), [(0.0, False, 1.0), (0.3, False, 0.2), (0.0, True, 0.1)])
+def test_more_is_let_in_until_a_ring_fills_or_somebody_hurries(
+    reader: Reader, kernel: Kernel, monkeypatch: pytest.MonkeyPatch, filled: float, hurried: bool, waited: float
+) -> None:
+    clock = [0.0]
+
+    def wait(seconds: float) -> bool:
+        clock[0] += seconds
+        kernel.filled = filled if clock[0] >= 0.2 else 0.0
+        return hurried
+
+    monkeypatch.setattr(reader_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(reader._hurried, "wait", wait)
+    reader._gather(until=100.0)
+    assert clock[0] == pytest.approx(waited)
+
+
+def test_a_sweep_that_is_due_ends_the_wait_for_more(reader: Reader) -> None:
+    reader._gather(until=time.monotonic() - 1)
+    assert not reader._hurried.is_set()
+
+
 @pytest.fixture
 def door() -> Requests:
     return Requests(RequestStore(32), Redaction(), 5 * 10**9, 60 * 10**9)
@@ -335,6 +357,24 @@ def test_of_more_than_the_agent_may_look_at_a_share_is_taken_and_told(
     assert [(loss.reason, loss.count) for loss in with_requests._store.losses] == [
         ("sampled", 3_000), ("sampled", 1_500), ("sampled", 5)
     ]  # fmt: skip
+
+
+def test_what_the_kernel_had_no_room_for_counts_as_offered(
+    with_requests: Reader, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered = Offered(with_requests, kernel, monkeypatch)
+    kernel.counts[Counter.LOST_PAYLOAD] += 3_000
+    assert offered.second(1_000) == 0.25
+
+
+@pytest.mark.parametrize(("taken", "seconds", "overrun"), [(140, 0.01, False), (160, 0.01, True), (160, 0.2, False)])
+def test_far_more_than_the_agent_may_look_at_is_sampled_before_the_next_sweep(
+    with_requests: Reader, monkeypatch: pytest.MonkeyPatch, taken: int, seconds: float, overrun: bool
+) -> None:
+    with_requests._taken = taken  # of 1,000 a second
+    now = with_requests._counted_ns + int(seconds * 10**9)
+    monkeypatch.setattr(reader_module.time, "time_ns", lambda: now)
+    assert with_requests._overrun() is overrun
 
 
 def test_lost_first_bytes_are_told_to_who_follows_connections(

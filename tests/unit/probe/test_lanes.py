@@ -106,6 +106,22 @@ def test_order_is_kept_where_the_ring_wraps(kernel: Kernel, lanes: Lanes, depth:
     assert seen == list(range(written))
 
 
+def test_the_fullest_lane_tells_how_full_they_are(kernel: Kernel, lanes: Lanes) -> None:
+    assert lanes.filled == 0
+    kernel.write(0, 1)
+    for value in range(SECOND_SLOTS // 4):
+        kernel.write(2, value, depth=1)
+    assert lanes.filled == 0.25
+    taken(lanes)
+    assert lanes.filled == 0
+
+
+@pytest.mark.parametrize(("share", "left_out"), [(1.0, 0), (0.75, 1 << 30), (0.0, 1 << 32)])
+def test_all_lanes_are_told_what_to_leave_out(kernel: Kernel, lanes: Lanes, share: float, left_out: int) -> None:
+    lanes.sample(share)
+    assert kernel.lanes["left_out"].tolist() == [left_out] * CPUS * LANES
+
+
 def test_what_comes_after_a_look_is_not_given_back_with_it(kernel: Kernel, lanes: Lanes) -> None:
     kernel.write(0, 1)
     assert lanes.peek()["sequence"].tolist() == [1]
