@@ -22,7 +22,7 @@ from flows.agent.probe.btf import Btf, BtfError, Kind
 from flows.agent.probe.drop_reasons import drop_reasons
 from flows.agent.probe.openssl_source import OPENSSL
 from flows.agent.probe.openssl_source import SOURCE as OPENSSL_SOURCE
-from flows.agent.probe.source import Source
+from flows.agent.probe.source import SOCKET_OFFSETS, Source
 
 INCLUDE = re.compile(r'#include "([a-z0-9_]+\.h)"')
 MAPS = (
@@ -50,18 +50,9 @@ PROGRAMS: dict[str, tuple[ProgramType, AttachType, Kind | None, str]] = {
 }  # fmt: skip
 
 # OFFSET_<name> in bpf/*.h: structure and field
-OFFSETS = {
+OFFSETS = SOCKET_OFFSETS | {
     "sock_state": ("sock", "__sk_common.skc_state"),
-    "sock_family": ("sock", "__sk_common.skc_family"),
-    "sock_local": ("sock", "__sk_common.skc_rcv_saddr"),
-    "sock_remote": ("sock", "__sk_common.skc_daddr"),
-    "sock_v6_local": ("sock", "__sk_common.skc_v6_rcv_saddr"),
-    "sock_v6_remote": ("sock", "__sk_common.skc_v6_daddr"),
-    "sock_remote_port": ("sock", "__sk_common.skc_dport"),
-    "sock_net": ("sock", "__sk_common.skc_net.net"),
-    "sock_cookie": ("sock", "__sk_common.skc_cookie"),
     "sock_flags": ("sock", "__sk_common.skc_flags"),
-    "sock_protocol": ("sock", "sk_protocol"),
     "sock_err": ("sock", "sk_err"),
     "sock_error_queue": ("sock", "sk_error_queue"),
     "skb_head": ("sk_buff", "head"),
@@ -72,8 +63,6 @@ OFFSETS = {
     "sk_buff_cb": ("sk_buff", "cb"),
     "sock_exterr_errno": ("sock_exterr_skb", "ee.ee_errno"),
     "sock_owned": ("sock", "sk_lock.owned"),
-    "sock_cgroup": ("sock", "sk_cgrp_data.cgroup"),
-    "inet_local_port": ("inet_sock", "inet_sport"),
     "tcp_bytes_sent": ("tcp_sock", "bytes_sent"),
     "tcp_bytes_retrans": ("tcp_sock", "bytes_retrans"),
     "tcp_bytes_received": ("tcp_sock", "bytes_received"),
@@ -85,15 +74,7 @@ OFFSETS = {
     "tcp_total_retrans": ("tcp_sock", "total_retrans"),
     "tcp_snd_nxt": ("tcp_sock", "snd_nxt"),
     "tcp_snd_una": ("tcp_sock", "snd_una"),
-    "cgroup_kn": ("cgroup", "kn"),
-    "cgroup_level": ("cgroup", "level"),
-    "kernfs_node_id": ("kernfs_node", "id"),
-    "net_inum": ("net", "ns.inum"),
-    "task_tgid": ("task_struct", "tgid"),
     "task_pid": ("task_struct", "pid"),
-    "task_group_leader": ("task_struct", "group_leader"),
-    "task_comm": ("task_struct", "comm"),
-    "socket_sk": ("socket", "sk"),
 }
 SOURCES = {0: Source("flows.c", MAPS, PROGRAMS, OFFSETS), OPENSSL: OPENSSL_SOURCE}  # by constant SOURCE
 

@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from flows.agent.probe.bpf import AttachType, ProgramType
-from flows.agent.probe.source import Source
+from flows.agent.probe.source import SOCKET_OFFSETS, Source
 
 if TYPE_CHECKING:
     from flows.agent.probe.cgroup import Subtree
@@ -29,25 +29,8 @@ SOURCE = Source(
         "leave_handshake": _UPROBE,
         "forget_session": _UPROBE,
     },
-    offsets={
-        "sock_family": ("sock", "__sk_common.skc_family"),
-        "sock_local": ("sock", "__sk_common.skc_rcv_saddr"),
-        "sock_remote": ("sock", "__sk_common.skc_daddr"),
-        "sock_v6_local": ("sock", "__sk_common.skc_v6_rcv_saddr"),
-        "sock_v6_remote": ("sock", "__sk_common.skc_v6_daddr"),
-        "sock_remote_port": ("sock", "__sk_common.skc_dport"),
-        "sock_net": ("sock", "__sk_common.skc_net.net"),
-        "sock_cookie": ("sock", "__sk_common.skc_cookie"),
-        "sock_protocol": ("sock", "sk_protocol"),
-        "sock_cgroup": ("sock", "sk_cgrp_data.cgroup"),
-        "inet_local_port": ("inet_sock", "inet_sport"),
-        "cgroup_kn": ("cgroup", "kn"),
-        "cgroup_level": ("cgroup", "level"),
-        "kernfs_node_id": ("kernfs_node", "id"),
-        "net_inum": ("net", "ns.inum"),
-        "task_tgid": ("task_struct", "tgid"),
-        "task_group_leader": ("task_struct", "group_leader"),
-        "task_comm": ("task_struct", "comm"),
+    offsets=SOCKET_OFFSETS
+    | {
         "task_files": ("task_struct", "files"),
         "files_fdt": ("files_struct", "fdt"),
         "fdtable_fd": ("fdtable", "fd"),
@@ -55,7 +38,6 @@ SOURCE = Source(
         "file_inode": ("file", "f_inode"),
         "file_private_data": ("file", "private_data"),
         "inode_mode": ("inode", "i_mode"),
-        "socket_sk": ("socket", "sk"),
     },
 )
 

@@ -6,9 +6,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from flows.flow.answers.one_look import OneLook
 from flows.flow.answers.party import LONGEST
 from flows.flow.answers.table import OTHER, Column, Groups, Kind, Row, Table, overflow_note
-from flows.flow.answers.told import told
 from flows.flow.answers.view import is_reply, nanoseconds
 from flows.proto import extension_pb2
 
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     from flows.flow.answers.told import Told
     from flows.proto.extension_pb2 import Connection
-    from flows.proto.flow_pb2 import Flow, FlowFilter
-    from flows.proto.flows_pb2 import Coverage
+    from flows.proto.flow_pb2 import Flow
 
 # Both ends' times of when a connection began differ less than this; an address and port are not used again sooner.
 SAME_NS = 5_000_000_000
@@ -78,21 +77,16 @@ class _Connection:
     started: int  # ns since 1970; 0: not known
 
 
-class EncryptionAnswer:
+class EncryptionAnswer(OneLook):
     """Flows in, one table out. A connection is counted once, whoever saw it and however often."""
 
     columns: Sequence[Column] = COLUMNS
-    explains = remembers = False
     protocols = ("tcp", "dns", "http")
 
     def __init__(self, *, filtered: bool = False) -> None:  # noqa: ARG002 - what was asked for is enough here
         self._pairs: Groups[_Pair] = Groups(lambda _: _Pair(), Key(OTHER, OTHER, 0, ""))
         self._connections: OrderedDict[tuple[str, str, int], _Connection] = OrderedDict()
         self._forgotten = 0
-
-    def add(self, flow: Flow) -> None:
-        """A flow that was asked for."""
-        self.take(told(flow))
 
     def take(self, known: Told) -> None:
         """The same, of what it tells."""
@@ -124,34 +118,8 @@ class EncryptionAnswer:
             if name and len(names) < MOST_NAMES:
                 names.add(name[:LONGEST])
 
-    def within(self, since: int | None, until: int | None) -> None:
-        """Rows have no rates."""
-
     def advance(self, time_ns: int) -> None:
         """Nothing waits."""
-
-    def context(self, flow: Flow) -> None:
-        """Nothing is asked for twice."""
-
-    def take_context(self, known: Told) -> None:
-        """The same."""
-
-    def cover(self, coverage: Coverage) -> None:
-        """The line below says what is missing."""
-
-    def see(self, namespaces: frozenset[str] | None) -> None:
-        """The same."""
-
-    def began(self) -> int | None:
-        """Nothing is looked into."""
-        return None
-
-    def more(self) -> tuple[FlowFilter, ...]:
-        """Nothing."""
-        return ()
-
-    def looked(self) -> None:
-        """Nothing."""
 
     def end(self) -> None:
         """Nothing waits."""

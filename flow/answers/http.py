@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from flows.flow.answers.latency import ACCURACY_NOTE, Latency
+from flows.flow.answers.one_look import OneLook
 from flows.flow.answers.requests import Requests
 from flows.flow.answers.table import OTHER, Column, Groups, Kind, Row, Table, most_common, overflow_note
-from flows.flow.answers.told import told
 from flows.flow.answers.view import State, view_told
 from flows.flow.paths import Templates, template
 from flows.proto.extension_pb2 import MIDDLE, PIPELINED
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from flows.flow.answers.requests import Request
     from flows.flow.answers.told import Told
     from flows.flow.answers.view import HttpPart
-    from flows.proto.flow_pb2 import Flow, FlowFilter
-    from flows.proto.flows_pb2 import Coverage
 
 # Servers whose paths are bounded each by themselves; those beyond share one tree of templates.
 MOST_TREES = 256
@@ -96,11 +94,10 @@ class _Endpoint:
         self.last_seen = max(self.last_seen, other.last_seen)
 
 
-class HttpAnswer:
+class HttpAnswer(OneLook):
     """Flows in, one table out."""
 
     columns: Sequence[Column] = COLUMNS
-    explains = remembers = False
 
     def __init__(self, *, filtered: bool = False) -> None:  # noqa: ARG002 - what was asked for is enough here
         self._requests = Requests()
@@ -113,10 +110,6 @@ class HttpAnswer:
     def within(self, since: int | None, until: int | None) -> None:
         """The time that was asked for, ns since 1970: what rates are taken over. None: from the first flow, to the last."""
         self._since, self._last = since, until or 0
-
-    def add(self, flow: Flow) -> None:
-        """A flow that was asked for."""
-        self.take(told(flow))
 
     def take(self, known: Told) -> None:
         """The same, of what it tells."""
@@ -137,29 +130,6 @@ class HttpAnswer:
         self._last = max(self._last, time_ns)
         self._requests.advance(time_ns)
         self._settle()
-
-    def context(self, flow: Flow) -> None:
-        """Nothing is asked for twice."""
-
-    def take_context(self, known: Told) -> None:
-        """The same."""
-
-    def cover(self, coverage: Coverage) -> None:
-        """Endpoints are told as they were seen; the line below says what is missing."""
-
-    def see(self, namespaces: frozenset[str] | None) -> None:
-        """The same."""
-
-    def began(self) -> int | None:
-        """Nothing is looked into."""
-        return None
-
-    def more(self) -> tuple[FlowFilter, ...]:
-        """Nothing."""
-        return ()
-
-    def looked(self) -> None:
-        """Nothing."""
 
     def end(self) -> None:
         """Nothing else comes."""
