@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,9 +24,15 @@ if TYPE_CHECKING:
 # TCP flag bits by field of flow.TCPFlags
 TCP_FLAGS = {"FIN": 1, "SYN": 2, "RST": 4, "PSH": 8, "ACK": 16, "URG": 32, "ECE": 64, "CWR": 128}
 CONNECTION = {each.name: each.number for each in extension_pb2.Connection.DESCRIPTOR.fields}
-REASONS = [reason_names().get(value, str(value)).encode() for value in range(256)]
-# By number: errno of TCP sockets, then the kernel's reasons for dropped packets. 0, and what has no name, is no error.
-ERRORS = texts([errno.errorcode.get(value, str(value) if value else "").encode() for value in range(256)] + REASONS)
+# By number: errno of TCP sockets. 0, and what has no name, is no error.
+ERRNOS = [errno.errorcode.get(value, str(value) if value else "").encode() for value in range(256)]
+ERRORS = texts(ERRNOS)
+
+
+@lru_cache(maxsize=1)
+def errors_and_reasons() -> Fields:
+    """After the ERRORS the kernel's reasons for dropped packets. Reading them from its BTF takes 0.3 s: only if a flow has one."""
+    return texts([*ERRNOS, *(reason_names().get(value, str(value)).encode() for value in range(256))])
 
 
 def _flags(bits: int) -> bytes:
@@ -89,10 +96,11 @@ def _measured(columns: Mapping[str, NDArray[Any]], tcp: NDArray[np.bool_]) -> tu
     """What only TCP has."""
     handshake, rtt = columns["handshake_us"].astype(np.int64), columns["rtt_us"].astype(np.int64)
     dropped = columns["event"] == Event.DROPPED
-    errors = np.where(tcp | dropped, columns["error"].astype(np.int64) + np.where(dropped, 256, 0), 0)
+    errors = np.where(tcp | dropped, columns["error"].astype(np.int64) + np.where(dropped, len(ERRNOS), 0), 0)
+    table = errors_and_reasons() if dropped.any() else ERRORS
     return (
         nanoseconds(CONNECTION["handshake"], handshake * 1000, tcp & (handshake != 0)),
         nanoseconds(CONNECTION["rtt"], rtt * 1000, tcp & (rtt != 0)),
         number(CONNECTION["retransmits"], np.where(tcp, columns["retransmits"], 0)),
-        nested(CONNECTION["error"], chosen(errors, ERRORS), present=errors != 0),
+        nested(CONNECTION["error"], chosen(errors, table), present=errors != 0),
     )
