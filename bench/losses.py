@@ -11,14 +11,18 @@ import numpy as np
 
 from bench import records
 from bench.figures import Measured
-from bench.load import requests, running, servers
+from bench.load import requests as answered
+from bench.load import running, servers
 from bench.pods import two_pods
+from flows.agent.l7.redact import Redaction
+from flows.agent.l7.requests import Requests
 from flows.agent.options import DEFAULT_FLOWS
 from flows.agent.probe.cgroup import find_subtree
 from flows.agent.probe.probe import Probe
-from flows.agent.probe.record import Event, Initiator
-from flows.agent.probe.settings import ProbeSettings
+from flows.agent.probe.record import Counter, Event, Initiator, of_requests
+from flows.agent.probe.settings import SECOND, ProbeSettings
 from flows.agent.reader import LOSSES, Reader
+from flows.agent.store.requests import RequestStore
 from flows.agent.store.store import FlowStore
 
 if TYPE_CHECKING:
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
 SECONDS: Final = 30
 SETTLE_SECONDS: Final = 2.0  # the last connections end, the reader's last batch is stored
 KEPT: Final = ("conn_id", "event", "initiator", "sent_bytes", "received_bytes")
+REQUESTS: Final = 32_768  # kept, as by default
+FIRST_BYTES: Final = (Counter.LOST_PAYLOAD, Counter.SAMPLED_OUT)  # at this speed requests are sampled: no connection is lost by it
 ENDED: Final = (Event.CLOSED, Event.RESET, Event.TIMED_OUT)
 
 
@@ -50,11 +56,12 @@ class CountedStore(FlowStore):
         remote: NDArray[np.uint32],
         to_wall_ns: int,
         stored: Callable[[], None] | None = None,
+        details: NDArray[np.uint32] | None = None,
     ) -> None:
         """Remember, then store: once stored, the ring's room is given back."""
         for name, batches in self._seen.items():
             batches.append(records[name].copy())
-        super().append(records, local, remote, to_wall_ns, stored)
+        super().append(records, local, remote, to_wall_ns, stored, details)
 
     def seen(self) -> dict[str, NDArray[Any]]:
         """Columns of all flows so far, (n,) each."""
@@ -88,7 +95,7 @@ class Side:
     @classmethod
     def of(cls, seen: dict[str, NDArray[Any]], initiator: Initiator) -> Side:
         """Add up the flows of the ends that opened (LOCAL) or accepted (REMOTE)."""
-        here = seen["initiator"] == initiator
+        here = (seen["initiator"] == initiator) & ~of_requests(seen["event"])
         last = here & np.isin(seen["event"], ENDED)
         sums = (int(seen[name][last].sum()) for name in ("sent_bytes", "received_bytes"))
         return cls(len(np.unique(seen["conn_id"][here])), int(last.sum()), *sums)
@@ -99,7 +106,8 @@ def measure() -> Iterator[Measured]:
     settings, store = ProbeSettings(), CountedStore(DEFAULT_FLOWS)
     with two_pods() as pods, servers(pods) as load, Probe(settings, find_subtree(pods.observed)) as probe:
         enricher = records.knowing(pods.observed)
-        reader = Reader(probe, enricher, store, settings)
+        requests = Requests(RequestStore(REQUESTS), Redaction(), SECOND, SECOND)
+        reader = Reader(probe, enricher, store, settings, requests=requests)
         reader.start()
         sizes = load.request_bytes, load.reply_bytes()
         before = Truth.now(pods, load)
@@ -109,7 +117,7 @@ def measure() -> Iterator[Measured]:
         reader.sweep(full=True)
         enricher.close()
     opener, accepter = (Side.of(store.seen(), initiator) for initiator in (Initiator.LOCAL, Initiator.REMOTE))
-    lost = sum(reader.counts.kernel[counter] for counter in LOSSES) + reader.counts.faults
+    lost = sum(reader.counts.kernel[counter] for counter in LOSSES if counter not in FIRST_BYTES) + reader.counts.faults
     yield _connections(before, after, (opener, accepter), lost)
     yield _bytes(after.served.requests - before.served.requests - 1, sizes, (opener, accepter))
     yield Measured("offered_connections", [(after.opened - before.opened) / SECONDS])
@@ -118,7 +126,7 @@ def measure() -> Iterator[Measured]:
 def _offer(load: Load) -> None:
     """Run wrk to its end and let the last connections settle. Raises LoadError."""
     with running(load.wrk_command(SECONDS, close=True), subprocess.PIPE) as wrk:
-        requests(wrk.communicate(timeout=SECONDS + 20)[0])
+        answered(wrk.communicate(timeout=SECONDS + 20)[0])
     time.sleep(SETTLE_SECONDS)
 
 

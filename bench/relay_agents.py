@@ -79,7 +79,7 @@ class Agent(flows_pb2_grpc.FlowsServicer, observer_pb2_grpc.ObserverServicer):
         return Batch(
             objects(self._core + happened(moment) for moment in true_ns.tolist()), objects([self._connection] * count),
             true_ns + self.skew_ns, true_ns + self.skew_ns, source, destination, keys, keys,
-            np.ones(count, np.uint8), np.zeros(count, np.uint32),
+            np.ones(count, np.uint8), np.zeros(count, np.uint32), np.zeros(count, np.uint8),
         )  # fmt: skip
 
     async def GetFlows(  # noqa: N802 - gRPC's name

@@ -31,7 +31,7 @@ ERRORS = texts(ERRNOS)
 
 @lru_cache(maxsize=1)
 def errors_and_reasons() -> Fields:
-    """After the ERRORS the kernel's reasons for dropped packets. Reading them from its BTF takes 0.3 s: only if a flow has one."""
+    """After the ERRORS the kernel's reasons for dropped packets. Reading its BTF takes 0.3 s: only if a flow has one."""
     return texts([*ERRNOS, *(reason_names().get(value, str(value)).encode() for value in range(256))])
 
 

@@ -32,7 +32,7 @@ COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
     "netns": ("u4", ()),  # inode; 0: unknown
     "local": ("u4", ()),  # endpoint number
     "remote": ("u4", ()),  # endpoint number
-    "process": ("u4", ()),  # process name's number
+    "process": ("u2", ()),  # process name's number
     # Events of requests: the request's number in the RequestStore, modulo 2^32. Others: the acceptor's public name and where it
     # is from, see public_names.py; 0: none.
     "detail": ("u4", ()),
