@@ -37,7 +37,7 @@ SECONDS: Final = 30
 SETTLE_SECONDS: Final = 2.0  # the last connections end, the reader's last batch is stored
 KEPT: Final = ("conn_id", "event", "initiator", "sent_bytes", "received_bytes")
 REQUESTS: Final = 32_768  # kept, as by default
-FIRST_BYTES: Final = (Counter.LOST_PAYLOAD, Counter.SAMPLED_OUT)  # at this speed requests are sampled: no connection is lost by it
+FIRST_BYTES: Final = (Counter.LOST_PAYLOAD, Counter.SAMPLED_OUT)  # requests are sampled at this speed; no connection is lost
 ENDED: Final = (Event.CLOSED, Event.RESET, Event.TIMED_OUT)
 
 
