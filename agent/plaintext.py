@@ -66,10 +66,10 @@ class Plaintext(threading.Thread):
         excluded = self._excluded if self._off_limits else None
         try:
             probe = OpenSslProbe(OpenSslSettings(), self._subtree, excluded)
-            self._packets.show_calls(probe.calls)
         except OpenSslError as error:
             log.warning("%s; TLS is seen by its ClientHello only", error)
             return
+        self._show_calls(probe)
         self._probe = probe
         log.info("reading plaintext of OpenSSL in %d files", probe.files())
         while True:
@@ -78,6 +78,13 @@ class Plaintext(threading.Thread):
                 self._rescan(probe)
             except Exception:
                 log.exception("looking for TLS libraries failed and is tried again")
+
+    def _show_calls(self, probe: OpenSslProbe) -> None:
+        try:
+            self._packets.show_calls(probe.calls)
+        except OSError as error:
+            words = "HTTPS of programs that keep their socket from OpenSSL (curl) is not seen; restart the agent to try again"
+            log.warning("telling calls of OpenSSL which socket sends: %s: %s", error.strerror, words)
 
     def _rescan(self, probe: OpenSslProbe) -> None:
         since = time.time_ns()

@@ -21,6 +21,12 @@ enum { /* RFC 9113, 6 */
 	FRAME_CONTINUATION = 9,
 };
 
+/* Whether a request is not of the share that leaves. pairing: what it has in common with its answer, at both ends. */
+static __always_inline bool is_left_out(u32 pairing, u64 left_out)
+{
+	return pairing * 2654435761U < left_out; /* 2^32 by the golden ratio: neighbouring numbers are spread evenly */
+}
+
 static __always_inline bool begins_request(u64 word)
 {
 	switch ((u32)word) {

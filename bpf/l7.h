@@ -95,7 +95,7 @@ static __always_inline void end_taking(struct taken *taken)
 /* What pairs them is the same for a request, its answer, and at both ends: they leave all or not at all. */
 static __always_inline bool sampled_out(struct taken *taken, u32 pairing)
 {
-	if (pairing * 2654435761U >= taken->first->left_out)
+	if (!is_left_out(pairing, taken->first->left_out))
 		return false;
 	count(SAMPLED_OUT);
 	return true;

@@ -232,7 +232,7 @@ static __always_inline bool plaintext_sampled_out(struct plaintext *plain, u8 ki
 	if (!left_out || kind == HTTP2)
 		return false;
 	pairing += 40503U * (plain->session->ends.local_port + plain->session->ends.remote_port);
-	if (pairing * 2654435761U >= *left_out)
+	if (!is_left_out(pairing, *left_out))
 		return false;
 	count_plaintext(PLAINTEXT_SAMPLED_OUT);
 	return true;
@@ -243,13 +243,17 @@ static __always_inline void on_plaintext(struct plaintext *plain)
 	struct piece *piece = plain->piece;
 	struct piece none = { .kind = HTTP2 };
 	bool ends_known = plain->session->cookie && plain->session->ends.of == plain->session->cookie;
+	bool allowed;
 
 	*piece = none;
 	if (!plain->side->known)
 		piece->kind = classify(plain, piece);
-	if (!piece->kind || (ends_known && plaintext_sampled_out(plain, piece->kind)))
+	if (!piece->kind)
 		return;
-	if (!observed() || !fill_head(plain)) { /* a thread that was observed once may be excluded by now */
+	allowed = observed(); /* a thread that was observed once may be excluded by now */
+	if (allowed && ends_known && plaintext_sampled_out(plain, piece->kind))
+		return;
+	if (!allowed || !fill_head(plain)) {
 		if (plain->side->known)
 			lose_frames(plain->side);
 		return;

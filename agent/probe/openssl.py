@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from flows.agent.probe import bpf
-from flows.agent.probe.lanes import cpus, left_out
+from flows.agent.probe.counters import counted
+from flows.agent.probe.lanes import left_out
 from flows.agent.probe.openssl_attach import Uprobes
 from flows.agent.probe.openssl_decisions import Decisions
 from flows.agent.probe.openssl_discovery import Discovery
@@ -99,8 +100,7 @@ class OpenSslProbe:
 
     def count(self, counter: PlaintextCounter) -> int:
         """One of them."""
-        raw = bpf.lookup(self._own["plaintext_counters"], int(counter).to_bytes(4, "little"), 8 * cpus())
-        return int(np.frombuffer(raw, "<u8").sum())
+        return counted(self._own["plaintext_counters"], counter)
 
     @property
     def calls(self) -> int:

@@ -10,10 +10,9 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
 from flows.agent.probe import bpf
 from flows.agent.probe.compile import MAPS, PROGRAMS
+from flows.agent.probe.counters import counted
 from flows.agent.probe.keep import Handover, Keep, KeepError, digest, now_ns
 from flows.agent.probe.lanes import Lanes, cpus, slots_of_cpu
 from flows.agent.probe.payload import LONG_PAYLOAD, SHORT_PAYLOAD, whole
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from flows.agent.probe.cgroup import Subtree
@@ -242,14 +242,11 @@ class Probe:
 
     def counters(self) -> dict[Counter, int]:
         """Kernel-side counters since the start, summed over CPUs."""
-        values = {}
-        for counter in Counter:
-            raw = bpf.lookup(self._own["counters"], int(counter).to_bytes(4, "little"), 8 * cpus())
-            values[counter] = int(np.frombuffer(raw, "<u8").sum())
-        return values
+        return {counter: counted(self._own["counters"], counter) for counter in Counter}
 
     def close(self) -> None:
         """Let go: programs are detached and unloaded, unless they are kept."""
+        self.hide_calls()
         for ring in (self._ring, self._short, self._long):
             ring.close()
         for descriptor in self._own.values():

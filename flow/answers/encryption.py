@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from flows.flow.answers.one_look import OneLook
 from flows.flow.answers.party import LONGEST
 from flows.flow.answers.table import OTHER, Column, Groups, Kind, Row, Table, overflow_note
+from flows.flow.answers.told import told
 from flows.flow.answers.view import is_reply, nanoseconds
 from flows.proto import extension_pb2
 
@@ -87,6 +88,10 @@ class EncryptionAnswer(OneLook):
         self._pairs: Groups[_Pair] = Groups(lambda _: _Pair(), Key(OTHER, OTHER, 0, ""))
         self._connections: OrderedDict[tuple[str, str, int], _Connection] = OrderedDict()
         self._forgotten = 0
+
+    def add(self, flow: Flow) -> None:
+        """A flow that was asked for."""
+        self.take(told(flow))
 
     def take(self, known: Told) -> None:
         """The same, of what it tells."""

@@ -10,6 +10,7 @@ from flows.flow.answers.latency import ACCURACY_NOTE, Latency
 from flows.flow.answers.one_look import OneLook
 from flows.flow.answers.requests import Requests
 from flows.flow.answers.table import OTHER, Column, Groups, Kind, Row, Table, most_common, overflow_note
+from flows.flow.answers.told import told
 from flows.flow.answers.view import State, view_told
 from flows.flow.paths import Templates, template
 from flows.proto.extension_pb2 import MIDDLE, PIPELINED
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from flows.flow.answers.requests import Request
     from flows.flow.answers.told import Told
     from flows.flow.answers.view import HttpPart
+    from flows.proto.flow_pb2 import Flow
 
 # Servers whose paths are bounded each by themselves; those beyond share one tree of templates.
 MOST_TREES = 256
@@ -110,6 +112,10 @@ class HttpAnswer(OneLook):
     def within(self, since: int | None, until: int | None) -> None:
         """The time that was asked for, ns since 1970: what rates are taken over. None: from the first flow, to the last."""
         self._since, self._last = since, until or 0
+
+    def add(self, flow: Flow) -> None:
+        """A flow that was asked for."""
+        self.take(told(flow))
 
     def take(self, known: Told) -> None:
         """The same, of what it tells."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flows.flow.answers.told import told
-
 if TYPE_CHECKING:
     from flows.flow.answers.told import Told
     from flows.proto.flow_pb2 import Flow, FlowFilter
@@ -16,14 +14,6 @@ class OneLook:
     """What such an answer has to say to who asks for second looks: nothing."""
 
     explains = remembers = False
-
-    def add(self, flow: Flow) -> None:
-        """A flow that was asked for."""
-        self.take(told(flow))
-
-    def take(self, known: Told) -> None:
-        """The same, of what it tells."""
-        raise NotImplementedError
 
     def within(self, since: int | None, until: int | None) -> None:
         """The time that was asked for, ns since 1970: of interest to who tells rates."""
