@@ -145,9 +145,7 @@ async def run(options: AgentOptions) -> None:
             store.lose("left by another version", probe.left_behind, watch.began_ns, time.time_ns())
         told = dict(zip(Counter, probe.predecessor.counters, strict=True)) if probe.predecessor else None
         kept, requests = start_requests(options)
-        plaintext = (
-            Plaintext(probe, subtree, enricher, options.plaintext_off, store.lose) if requests and options.plaintext else None
-        )
+        plaintext = Plaintext(probe, subtree, enricher, options.plaintext, store.lose) if requests and options.plaintext else None
         reader = Reader(probe, enricher, store, options.probe, instance, told, requests, plaintext)
         for thread in filter(None, (plaintext, reader)):
             thread.start()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from flows.agent.l7.dns import TIMEOUT_NS as DNS_TIMEOUT_NS
 from flows.agent.l7.http1 import TIMEOUT_NS as HTTP_TIMEOUT_NS
 from flows.agent.l7.redact import Redaction
-from flows.agent.probe.settings import MAX_DNS_PORTS, SECOND, ProbeSettings
+from flows.agent.probe.settings import MAX_DNS_PORTS, SECOND, PlaintextSettings, ProbeSettings
 from flows.wire.flags import Parser, add_server_flags, check_files, open_addresses, server_files
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ class AgentOptions:
     flows: int
     probe: ProbeSettings
     requests: int
-    plaintext: bool
-    plaintext_off: frozenset[str]
+    plaintext: PlaintextSettings | None  # None: it is not read
     redaction: Redaction
     dns_timeout_ns: int
     http_timeout_ns: int
@@ -81,6 +80,13 @@ def request_capacity(text: str) -> int:
     if not re.fullmatch(r"\d{1,9}", text) or not 1 <= int(text) <= MAX_REQUESTS:
         raise argparse.ArgumentTypeError(f"{text!r} requests: expected a whole number from 1 to {MAX_REQUESTS}")
     return int(text)
+
+
+def percent(text: str) -> float:
+    """A share of something, in percent."""
+    if not re.fullmatch(r"\d{1,3}(\.\d{1,3})?", text) or not 0 < float(text) <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} percent: expected a number above 0, up to 100, e.g. 1 or 0.5")
+    return float(text)
 
 
 def ports(text: str) -> tuple[int, ...]:
@@ -167,6 +173,9 @@ def _add_requests(parser: Parser, defaults: ProbeSettings) -> None:
     add("--no-plaintext", action="store_true", help="do not read what OpenSSL encrypts: of TLS its ClientHello only")
     add("--no-plaintext-of", metavar="NAMESPACE", action="append", default=[],
         help="do not read what pods of this namespace encrypt; may be repeated")  # fmt: skip
+    add("--plaintext-budget", type=percent, default=PlaintextSettings().budget_percent, metavar="PERCENT",
+        help="of all CPUs' time, that stopping at calls of OpenSSL may take; beyond, plaintext is read in slices of a second and "
+        f"the rest told as sampled; 100: always read; default {PlaintextSettings().budget_percent:g}")  # fmt: skip
     add("--requests", type=request_capacity, default=DEFAULT_REQUESTS, metavar="N",
         help=f"how many requests to keep with their answers, default {DEFAULT_REQUESTS}")  # fmt: skip
     add("--requests-per-second", type=request_capacity, default=defaults.payloads_per_second // 4, metavar="N",
@@ -237,8 +246,7 @@ def parse(command: str, argv: list[str]) -> AgentOptions:
             payloads_per_second=4 * words.requests_per_second,
         ),
         requests=words.requests,
-        plaintext=not words.no_plaintext,
-        plaintext_off=frozenset(words.no_plaintext_of),
+        plaintext=None if words.no_plaintext else PlaintextSettings(frozenset(words.no_plaintext_of), words.plaintext_budget),
         redaction=words.redact,
         dns_timeout_ns=words.dns_timeout,
         http_timeout_ns=words.http_timeout,

@@ -7,10 +7,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from flows.agent.probe.lanes import cpus
 from flows.agent.probe.openssl import OpenSslError, OpenSslProbe
+from flows.agent.probe.openssl_budget import Budget, allowed
 from flows.agent.probe.openssl_source import OpenSslSettings, PlaintextCounter
 from flows.agent.probe.payload import whole
-from flows.agent.store.store import SAMPLED
+from flows.flow.losses import PAUSED, SAMPLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,10 +23,12 @@ if TYPE_CHECKING:
     from flows.agent.enrich.enricher import Enricher
     from flows.agent.probe.cgroup import Subtree
     from flows.agent.probe.probe import Probe
+    from flows.agent.probe.settings import PlaintextSettings
 
 log = logging.getLogger("flows.agent")
 
 RESCAN_SECONDS = 2.0  # processes that live for less and bring their own library are missed
+LOOK_SECONDS = 0.05  # how often to look at what reading costs: so long a burst is read that is beyond the budget
 # Counters whose growth means that requests are missing, with the word that users read.
 LOSSES = {
     PlaintextCounter.LOST_RING_FULL: "plaintext ring full",
@@ -47,23 +51,25 @@ class Plaintext(threading.Thread):
         packets: Probe,
         subtree: Subtree,
         enricher: Enricher,
-        off_limits: frozenset[str],
+        settings: PlaintextSettings,
         lose: Callable[[str, int, int, int], None],
     ) -> None:
-        """Not started yet. off_limits: namespaces whose plaintext nobody looks at; lose: FlowStore.lose."""
+        """Not started yet. lose: FlowStore.lose."""
         super().__init__(name="plaintext", daemon=True)
         self._packets, self._subtree, self._enricher = packets, subtree, enricher
-        self._off_limits, self._lose = off_limits, lose
+        self._settings, self._lose = settings, lose
+        self._paused_ns = 0  # since when (ns since 1970) nothing is read that was not told yet; 0: it is read
         self._probe: OpenSslProbe | None = None
         self._told = dict.fromkeys(PlaintextCounter, 0)
         self._reported: set[tuple[str, str]] = set()
+        self._told_once = False  # that there are pauses
 
     def run(self) -> None:
         """Attach, and follow processes until the agent ends, with which all is detached.
 
         Without OpenSSL, or the rights to look at it, flows go on without plaintext.
         """
-        excluded = self._excluded if self._off_limits else None
+        excluded = self._excluded if self._settings.off_limits else None
         try:
             probe = OpenSslProbe(OpenSslSettings(), self._subtree, excluded)
         except OpenSslError as error:
@@ -72,12 +78,41 @@ class Plaintext(threading.Thread):
         self._show_calls(probe)
         self._probe = probe
         log.info("reading plaintext of OpenSSL in %d files", probe.files())
+        budget = Budget(allowed(self._settings.budget_percent, cpus()), time.monotonic())
         while True:
-            time.sleep(RESCAN_SECONDS)
-            try:
-                self._rescan(probe)
-            except Exception:
-                log.exception("looking for TLS libraries failed and is tried again")
+            for _ in range(round(RESCAN_SECONDS / LOOK_SECONDS)):
+                time.sleep(LOOK_SECONDS)
+                self._guarded(lambda: self._keep_to(budget, probe))
+            self._guarded(lambda: self._rescan(probe))
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        """The thread outlives any fault."""
+        try:
+            act()
+        except OpenSslError as error:
+            log.warning("%s; it is tried again", error)
+        except Exception:
+            log.exception("looking for TLS libraries failed and is tried again")
+
+    def _keep_to(self, budget: Budget, probe: OpenSslProbe) -> None:
+        reading = budget.look(time.monotonic(), probe.count(PlaintextCounter.CALLS))
+        if reading and self._paused_ns:
+            self._show_calls(probe)
+            probe.resume()
+            self._tell_pause(0)
+        elif not reading and not self._paused_ns:
+            now = time.time_ns()
+            probe.pause()
+            self._packets.hide_calls()  # packets need not look for whose they are
+            self._paused_ns = now
+            if not self._told_once:
+                self._told_once = True
+                log.info("%s of %g %% of all CPUs (--plaintext-budget)", PAUSED, self._settings.budget_percent)
+
+    def _tell_pause(self, goes_on_ns: int) -> None:
+        """What came since the last word is not known, nor how much; goes_on_ns: since when there will be more to tell, or 0."""
+        self._lose(PAUSED, 0, self._paused_ns, goes_on_ns or time.time_ns())
+        self._paused_ns = goes_on_ns
 
     def _show_calls(self, probe: OpenSslProbe) -> None:
         try:
@@ -96,6 +131,8 @@ class Plaintext(threading.Thread):
         for counter, words in BLIND.items():
             if counters[counter] and not self._told[counter]:
                 log.warning("%s", words)
+        if self._paused_ns:
+            self._tell_pause(since)
         self._told = counters
         self._report(probe)
 
@@ -108,7 +145,7 @@ class Plaintext(threading.Thread):
 
     def _excluded(self, cgroup_id: int) -> bool | None:
         namespace = self._enricher.namespace_of(cgroup_id)
-        return None if namespace is None else namespace in self._off_limits
+        return None if namespace is None else namespace in self._settings.off_limits
 
     def peek(self) -> tuple[NDArray[np.void], ...]:
         """Copies of what waits, long ones first: requests before their answers."""
@@ -116,6 +153,11 @@ class Plaintext(threading.Thread):
             return ()
         short, long = self._probe.peek()
         return whole(long.copy()), whole(short.copy())
+
+    @property
+    def slice(self) -> int:
+        """Which time of reading without a pause this is. As soon as it is another, the rings have all that there is of before."""
+        return self._probe.slice if self._probe is not None else 0
 
     @property
     def filled(self) -> float:

@@ -13,8 +13,9 @@ import numpy as np
 
 from flows.agent.probe.payload import wipe
 from flows.agent.probe.record import Counter
-from flows.agent.store.store import SAMPLED, Renaming
+from flows.agent.store.store import Renaming
 from flows.flow.endpoint import Evidence
+from flows.flow.losses import SAMPLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -134,6 +135,7 @@ class Reader(threading.Thread):
         self._requests, self._plaintext = requests, plaintext
         self._taken = 0  # first bytes since the last sweep
         self._plaintext_left_out = 0  # by then
+        self._slice = self._slice_told = 0  # of plaintext: which the batch in hand ends with, and which handlers know
         self._lively = False  # the last batch had something: first bytes wake nobody, so what may follow is waited for
         self._reported: dict[str, int] = {}
         self._ended = threading.Event()
@@ -236,7 +238,10 @@ class Reader(threading.Thread):
     def _peek_payloads(self) -> tuple[NDArray[np.void], ...]:
         if self._requests is None:
             return ()
-        plaintext = self._plaintext.peek() if self._plaintext is not None else ()
+        plaintext: tuple[NDArray[np.void], ...] = ()
+        if self._plaintext is not None:
+            self._slice = self._plaintext.slice  # first, so that what is peeked at has all of those before
+            plaintext = self._plaintext.peek()
         return (*self._probe.peek_payloads(), *plaintext)
 
     def _store_batch(self, records: NDArray[np.void], payloads: tuple[NDArray[np.void], ...]) -> None:
@@ -261,6 +266,9 @@ class Reader(threading.Thread):
         read = requests.read(records, payloads, wall)
         for each in payloads:
             wipe(each)
+        if self._slice != self._slice_told:
+            self._slice_told = self._slice
+            requests.paused(time.monotonic_ns())
         if read.told.connections.size:
             self._store.tell_connections(read.told, LOOK_BACK)
         return read.records, read.details

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PAIRS: Final = 10
 SECONDS: Final = 2  # of each load each time
-SETTLE_SECONDS: Final = 5.0  # compilers, also that of the plaintext's programs, and the programs' removal are no part of the load
+SETTLE_SECONDS: Final = 8.0  # compilers, also that of the plaintext's programs, and the programs' removal are no part of the load
 
 LOADS: Final[dict[str, Callable[[Load], float]]] = {
     "kept_keepalive": lambda load: load.wrk(SECONDS, close=False),

@@ -3,7 +3,8 @@
  * agent/probe/openssl_source.py knows each by its name. ctx: struct pt_regs, of which the loader passes the places. */
 #include "openssl_http.h"
 
-static __always_inline int enter(u64 *ctx, bool extended)
+/* costs: it is one of the calls that there are many of. */
+static __always_inline int enter(u64 *ctx, bool extended, bool costs)
 {
 	u64 thread = bpf_get_current_pid_tgid();
 	u64 stack = ctx[STACK];
@@ -11,6 +12,8 @@ static __always_inline int enter(u64 *ctx, bool extended)
 	struct calls *own;
 	struct call *call;
 
+	if (costs)
+		count_plaintext(PLAINTEXT_CALLS);
 	own = calls.lookup(&thread);
 	if (!own) {
 		if (!observed())
@@ -59,11 +62,23 @@ static __always_inline struct call *leave(u64 *ctx, struct calls *own)
 	return call;
 }
 
-static __always_inline struct session *session_of(struct call *call)
+/* After a pause it is not known which bytes came meanwhile. */
+static __always_inline void begin_slice(struct session *session, u64 slice)
+{
+	if (session->slice == slice)
+		return;
+	session->slice = slice;
+	if (session->sent.known)
+		lose_frames(&session->sent);
+	if (session->received.known)
+		lose_frames(&session->received);
+}
+
+static __always_inline struct session *session_of(struct call *call, struct plaintext_rules *rules)
 {
 	struct session_key key = { .process = bpf_get_current_pid_tgid() >> 32, .ssl = call->ssl };
 	struct session *session = sessions.lookup(&key);
-	struct session fresh = {};
+	struct session fresh = { .slice = rules->slice };
 
 	if (!session) {
 		if (sessions.update(&key, &fresh)) {
@@ -72,21 +87,28 @@ static __always_inline struct session *session_of(struct call *call)
 		}
 		session = sessions.lookup(&key);
 	}
-	if (session && call->cookie)
+	if (!session)
+		return 0;
+	begin_slice(session, rules->slice);
+	if (call->cookie)
 		take_socket(session, call->socket, call->cookie);
 	return session;
 }
 
 static __always_inline int transferred(u64 *ctx, struct calls *own, struct call *call, bool sent, u64 bytes)
 {
+	struct plaintext_rules *rules = rules_now();
 	struct plaintext plain = { .ctx = ctx, .call = call, .head = &own->head, .piece = &own->piece, .total = bytes, .sent = sent };
 
 	/* SSL_write_ex() may be a shell around SSL_write() (LibreSSL): what is said of the inner call is not said again of the outer one */
 	if (call == &own->inner && own->outer.ssl == call->ssl && own->outer.buffer == call->buffer)
 		own->outer.done = 1;
-	plain.session = session_of(call);
+	if (!rules)
+		return 0;
+	plain.session = session_of(call, rules);
 	if (!plain.session)
 		return 0;
+	plain.left_out = rules->left_out;
 	plain.side = sent ? &plain.session->sent : &plain.session->received;
 	plain.other = sent ? &plain.session->received : &plain.session->sent;
 	on_plaintext(&plain);
@@ -117,12 +139,17 @@ static __always_inline int leave_with_success(u64 *ctx, bool sent)
 
 int enter_call(u64 *ctx)
 {
-	return enter(ctx, false);
+	return enter(ctx, false, true);
 }
 
 int enter_extended(u64 *ctx)
 {
-	return enter(ctx, true);
+	return enter(ctx, true, true);
+}
+
+int enter_handshake(u64 *ctx)
+{
+	return enter(ctx, false, false);
 }
 
 int leave_write(u64 *ctx)
@@ -149,9 +176,10 @@ int leave_read_extended(u64 *ctx)
 int leave_handshake(u64 *ctx)
 {
 	struct call *call = leave(ctx, calls_here());
+	struct plaintext_rules *rules = rules_now();
 
-	if (call && call->cookie)
-		session_of(call);
+	if (rules && call && call->cookie)
+		session_of(call, rules);
 	return 0;
 }
 

@@ -16,6 +16,7 @@ struct plaintext {
 	struct direction *other;
 	struct payload *head;
 	struct piece *piece;
+	u64 left_out;
 	u32 total;
 	bool sent;
 };
@@ -49,6 +50,7 @@ static __always_inline bool fill_head(struct plaintext *plain)
 	head->acknowledged = plain->other->bytes;
 	head->sent = plain->sent;
 	head->origin = ORIGIN_OPENSSL;
+	head->slice = plain->session->slice % SLICES;
 	return true;
 }
 
@@ -226,13 +228,11 @@ static __always_inline u8 classify(struct plaintext *plain, struct piece *piece)
 static __always_inline bool plaintext_sampled_out(struct plaintext *plain, u8 kind)
 {
 	u32 pairing = kind == HTTP_RESPONSE ? plain->side->bytes : plain->other->bytes;
-	int zero = 0;
-	u64 *left_out = plaintext_left_out.lookup(&zero);
 
-	if (!left_out || kind == HTTP2)
+	if (kind == HTTP2)
 		return false;
 	pairing += 40503U * (plain->session->ends.local_port + plain->session->ends.remote_port);
-	if (!is_left_out(pairing, *left_out))
+	if (!is_left_out(pairing, plain->left_out))
 		return false;
 	count_plaintext(PLAINTEXT_SAMPLED_OUT);
 	return true;

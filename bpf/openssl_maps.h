@@ -18,6 +18,7 @@ enum plaintext_counter { /* one per reason; agent/probe/openssl_source.py names 
 	PLAINTEXT_UNDECIDED,        /* calls in cgroups that nobody decided on yet: not looked at */
 	PLAINTEXT_HTTP2_UNFOLLOWED, /* times that the frames of an HTTP/2 connection were lost track of */
 	PLAINTEXT_SAMPLED_OUT,      /* requests and answers left out on purpose: more came than user space may take */
+	PLAINTEXT_CALLS,            /* that the probes on reading and writing stopped, whatever came of them: what plaintext costs */
 	PLAINTEXT_COUNTERS,
 };
 
@@ -56,6 +57,7 @@ struct session {
 	struct ends ends;
 	struct direction sent;
 	struct direction received;
+	u64 slice; /* in which it was looked at last */
 };
 
 /* Not an LRU: that evicts without a word. SSL_free() removes entries, and the rescan those of processes that ended. */
@@ -66,8 +68,12 @@ enum decision { OBSERVED = 1, EXCLUDED };
 /* By cgroup: a library is in memory once for all containers that share its file, so its probes fire for each of them. */
 BPF_F_TABLE("hash", u64, u32, decisions, DECISION_ENTRIES, BPF_F_NO_PREALLOC);
 
-/* As of struct lane: requests of HTTP/1 whose hash is below it do not leave. */
-BPF_ARRAY(plaintext_left_out, u64, 1);
+struct plaintext_rules {  /* by user space */
+	u64 left_out; /* as of struct lane: requests of HTTP/1 whose hash is below it do not leave */
+	u64 slice;    /* which time without a pause this is, from 0 */
+};
+
+BPF_ARRAY(plaintext_rules, struct plaintext_rules, 1);
 
 /* One size of records in each, as for packets. */
 BPF_RINGBUF_OUTPUT(plaintext, PLAINTEXT_PAGES);
@@ -81,6 +87,13 @@ static __always_inline void count_plaintext(int reason)
 
 	if (value)
 		__sync_fetch_and_add(value, 1); /* preemption comes between */
+}
+
+static __always_inline struct plaintext_rules *rules_now(void)
+{
+	int zero = 0;
+
+	return plaintext_rules.lookup(&zero);
 }
 
 /* Only in the observed subtree, and only where its owner lets us. */

@@ -77,7 +77,7 @@ static __always_inline void *socket_of(int descriptor)
 /* Put the socket into a session that has none, or another one by now: then all that was counted is of the former. */
 static __always_inline void take_socket(struct session *session, u64 socket, u64 cookie)
 {
-	struct session fresh = { .socket = socket, .cookie = cookie };
+	struct session fresh = { .socket = socket, .cookie = cookie, .slice = session->slice };
 
 	if (session->cookie && session->cookie != cookie)
 		*session = fresh;

@@ -18,6 +18,8 @@ enum payload_kind {
 
 enum payload_origin { ORIGIN_PACKET, ORIGIN_OPENSSL };
 
+#define SLICES 64
+
 /* What both sizes begin with. */
 struct payload {
 	u64 time_ns; /* CLOCK_MONOTONIC */
@@ -40,7 +42,8 @@ struct payload {
 	u8 protocol; /* IANA */
 	u8 sent;     /* 1: the local end sent it */
 	u8 origin;
-	u8 zero[6];
+	u8 slice; /* OpenSSL: number of the time in which it was read without a pause, mod SLICES; what came between two is not known */
+	u8 zero[5];
 };
 
 struct short_payload {

@@ -10,6 +10,12 @@ if TYPE_CHECKING:
     from flows.proto.flows_pb2 import Loss
 
 
+# What an agent left out on purpose: first bytes, for there were too many; plaintext between two slices, nobody knows how much.
+SAMPLED = "sampled"
+PAUSED = "TLS plaintext is read in slices, to stay within its budget"
+ON_PURPOSE = frozenset({SAMPLED, PAUSED})
+
+
 def lost_response(loss: Loss, teller: str = "") -> GetFlowsResponse:
     """A response with lost_events; of now if the loss does not say when it was. teller: who says it of no node."""
     response = GetFlowsResponse(node_name=loss.node or teller)

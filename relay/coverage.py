@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from flows.flow.losses import ON_PURPOSE
 from flows.proto import flows_pb2, relay_pb2
 
 if TYPE_CHECKING:
@@ -172,7 +173,8 @@ class Told:
     def lose(self, losses: Sequence[flows_pb2.Loss], offset_ns: int) -> None:
         """Take losses that came with flows."""
         for loss in losses:
-            gap = Gap(flows_pb2.LOST, _ns(loss, "first", offset_ns), _ns(loss, "last", offset_ns), loss.count, loss.reason)
+            reason = flows_pb2.SAMPLED if loss.reason in ON_PURPOSE else flows_pb2.LOST
+            gap = Gap(reason, _ns(loss, "first", offset_ns), _ns(loss, "last", offset_ns), loss.count, loss.reason)
             last = self._losses[-1] if self._losses else None
             if last is not None and last.message == gap.message:
                 self._losses[-1] = replace(last, to_ns=gap.to_ns, count=last.count + gap.count)

@@ -19,7 +19,7 @@ from flows.agent.l7.http1_answers import (
     read_all,
     sizes_of,
 )
-from flows.agent.l7.http1_connections import Connections, after
+from flows.agent.l7.http1_connections import Connections, after, origin_of
 from flows.agent.l7.http1_deferred import Asked, Deferred
 from flows.agent.l7.http1_distinct import distinct
 from flows.agent.l7.http1_extents import bounded
@@ -30,7 +30,7 @@ from flows.agent.l7.http1_pairing import MOST_WAITING, Waiting, requests_of
 from flows.agent.l7.http1_pipelining import Pipelining
 from flows.agent.l7.http1_recent import Recent
 from flows.agent.l7.http1_rows import PAYLOAD, join, pick
-from flows.agent.probe.payload import PayloadKind
+from flows.agent.probe.payload import Origin, PayloadKind
 from flows.agent.probe.record import Event
 from flows.agent.store.request_columns import Flag, Kind, State
 
@@ -114,6 +114,11 @@ class Http1:
         past = self._connections.is_past(over, over["acknowledged"])
         unanswered = self._give_up(over, Flag.CONNECTION_END)
         return _events(unanswered["number"], Event.NO_RESPONSE, times[~past])
+
+    def paused(self, origin: Origin) -> None:
+        """What is read there was not read for a while: what waits may have been answered."""
+        over = self._waiting.take(origin_of(self._waiting.requests["link"]) == origin)
+        self._counts["http: answer not seen"] += int((~over["given_up"]).sum())
 
     def _read(self, payloads: NDArray[np.void]) -> Asked:
         """What begins like a request."""

@@ -32,6 +32,7 @@ _HEADERS: Final = ("headers", "u1", (HEADER_BYTES,))
 ANSWER_WITH_HEADERS: Final = np.dtype([*((name, ANSWER[name]) for name in ANSWER.names or ()), _HEADERS])  # if any are kept
 MOST_INTERIM: Final = 8  # answers before the final one in one payload; 100, 102 and 103 in turn need three
 SWITCHING: Final = 101
+PLACED: Final = ("conn_id", "time_ns", "acknowledged", "sent", "origin", "slice", "sequence", "length")  # what place() looks at
 HEAD, CONNECT = METHODS.index("HEAD"), METHODS.index("CONNECT")
 _VERSION: Final = word(b"HTTP/1.")
 _LENGTH_DIGITS: Final = 15
@@ -124,12 +125,12 @@ def is_interim(answers: NDArray[np.void]) -> NDArray[np.bool_]:
 def place(answers: NDArray[np.void], payloads: NDArray[np.void], offset: NDArray[np.int64]) -> None:
     """Say where answers are in their streams; offset: from the payload's first byte (k,)."""
     row = answers["row"]
-    columns = {name: payloads[name] for name in ("conn_id", "time_ns", "acknowledged", "sent", "origin", "sequence", "length")}
+    columns = {name: payloads[name] for name in PLACED}
     if len(row) < len(payloads):
         columns = {name: column[row] for name, column in columns.items()}
     for name in ("conn_id", "time_ns", "acknowledged"):
         answers[name] = columns[name]
-    answers["link"] = link(columns["sent"] == 0, columns["origin"])
+    answers["link"] = link(columns["sent"] == 0, columns["origin"], columns["slice"])
     answers["sequence"] = columns["sequence"] + offset.astype(np.uint32)
     answers["length"] = np.maximum(columns["length"].astype(np.int64) - offset, 0)
 

@@ -36,9 +36,19 @@ _PLACE: Final = np.dtype(
 )  # fmt: skip
 
 
-def link(asked_here: NDArray[np.bool_], origin: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Tells apart what may share a connection and is numbered by itself: who asks, and where the bytes were read."""
-    return asked_here.astype(np.uint8) | (origin << np.uint8(1))
+def link(asked_here: NDArray[np.bool_], origin: NDArray[np.uint8], slices: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Tells apart what may share a connection and is numbered by itself: who asks, where the bytes were read, and in which slice.
+
+    What passed between two slices was not counted, so that the same number may be another place.
+    """
+    links: NDArray[np.uint8] = asked_here.astype(np.uint8) | (origin << np.uint8(1)) | (slices << np.uint8(2))
+    return links
+
+
+def origin_of(links: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Where the bytes were read (n,): Origin."""
+    origins: NDArray[np.uint8] = links >> np.uint8(1) & np.uint8(1)
+    return origins
 
 
 def key(conn_id: NDArray[np.uint64], links: NDArray[np.uint8], sequence: NDArray[np.uint32]) -> NDArray[np.uint64]:

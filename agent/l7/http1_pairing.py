@@ -55,7 +55,7 @@ def requests_of(payloads: NDArray[np.void], read: Heads, connections: Connection
     if len(read.row) < len(payloads):
         payloads = pick(payloads, read.row)
     requests = np.zeros(len(payloads), REQUEST)
-    conn_id, links = payloads["conn_id"].copy(), link(payloads["sent"] != 0, payloads["origin"])
+    conn_id, links = payloads["conn_id"].copy(), link(payloads["sent"] != 0, payloads["origin"], payloads["slice"])
     sequence, acknowledged = payloads["sequence"].copy(), payloads["acknowledged"].copy()
     for name, values in (
         ("conn_id", conn_id), ("time_ns", payloads["time_ns"]), ("sequence", sequence), ("acknowledged", acknowledged),

@@ -74,13 +74,14 @@ class Http2:
             self._end(key | 1, ended_ns)
         return self._rows.end()
 
-    def lost(self, time_ns: int) -> None:
-        """Records from before time_ns (CLOCK_MONOTONIC) were lost, and nobody knows whose.
+    def lost(self, time_ns: int, *, plaintext_only: bool = False) -> None:
+        """Records from before time_ns (CLOCK_MONOTONIC) were lost, and nobody knows whose; or of plaintext, all were.
 
         For losses that no later record of the same direction shows: answers to all that is open may be among them.
         """
-        for connection in self._connections.values():
-            connection.lost(time_ns)
+        for key, connection in self._connections.items():
+            if key & 1 or not plaintext_only:
+                connection.lost(time_ns)
 
     def counts(self) -> dict[str, int]:
         """See Handler."""

@@ -108,6 +108,11 @@ class Requests:
         """First bytes were lost in the kernel, nobody knows whose."""
         self._http2.lost(now_ns)
 
+    def paused(self, now_ns: int) -> None:
+        """Plaintext was not looked at for a while: answers to what waits may have come meanwhile."""
+        self._http1.paused(Origin.OPENSSL)
+        self._http2.lost(now_ns, plaintext_only=True)
+
     def read(self, records: NDArray[np.void], payloads: Iterable[NDArray[np.void]], to_wall_ns: int) -> Read:
         """A batch: connections' records (n,) RECORD, and first bytes, arrays of one dtype each, in the order to be read in."""
         floor_ns, self._read_ns = self._read_ns - SLACK_NS, time.monotonic_ns()

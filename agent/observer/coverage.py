@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flows.agent.store.store import OVERWRITTEN, SAMPLED, Loss
+from flows.agent.store.store import OVERWRITTEN, Loss
+from flows.flow.losses import ON_PURPOSE
 from flows.proto import flow_pb2, flows_pb2, relay_pb2
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def lost(losses: Iterable[Loss], since: int, to: int) -> Iterable[flows_pb2.Gap]
             latest[loss.reason] = len(runs)
             runs.append(loss)
     for run in runs:
-        reason = flows_pb2.SAMPLED if run.reason == SAMPLED else flows_pb2.LOST
+        reason = flows_pb2.SAMPLED if run.reason in ON_PURPOSE else flows_pb2.LOST
         yield gap(reason, run.first_ns, run.last_ns, run.count, run.reason)
 
 

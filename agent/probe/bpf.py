@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 SYSCALL = {"x86_64": 321, "aarch64": 280}
@@ -60,6 +60,7 @@ class AttachType(IntEnum):
     TRACE_RAW_TP = 23
     TRACE_ITER = 28
     PERF_EVENT = 41
+    TRACE_UPROBE_MULTI = 48
     NONE = 0  # program types of one attach type only
 
 
@@ -132,6 +133,22 @@ def open_tracepoint(program: int) -> int:
 def link_perf_event(program: int, event: int, cookie: int) -> int:
     """Attach to a perf event, which the link keeps open; cookie: what the program's bpf_get_attach_cookie() gives."""
     return bpf(Command.LINK_CREATE, struct.pack("<IIIIQ", program, event, AttachType.PERF_EVENT, 0, cookie))
+
+
+def link_uprobes(program: int, path: bytes, offsets: Mapping[int, int], *, at_return: bool) -> int:
+    """Attach to functions of a file, for every process; offsets: in the file, with their cookies. Since Linux 6.6.
+
+    The program is loaded for AttachType.TRACE_UPROBE_MULTI.
+    """
+    name = ctypes.create_string_buffer(path)
+    places, cookies = ((ctypes.c_uint64 * len(offsets))(*each) for each in (offsets, offsets.values()))
+    return bpf(
+        Command.LINK_CREATE,
+        struct.pack(
+            "<IIIIQQQQIII4x", program, 0, AttachType.TRACE_UPROBE_MULTI, 0, ctypes.addressof(name), ctypes.addressof(places), 0,
+            ctypes.addressof(cookies), len(offsets), int(at_return), 0,
+        ),
+    )  # fmt: skip
 
 
 def link_iterator(program: int) -> int:

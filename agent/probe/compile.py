@@ -133,7 +133,8 @@ def build(constants: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
     programs = {}
     for name, (kind, attach, typed, type_name) in source.programs.items():
         btf_id = btf.type_id(type_name, typed) if typed is not None else 0
-        programs[name] = load_program(f"flows_{name}", module.dump_func(name), kind, attach, btf_id)
+        attached = AttachType(constants.get("UPROBES", attach))
+        programs[name] = load_program(f"flows_{name}", module.dump_func(name), kind, attached, btf_id)
     return maps, programs
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import struct
+import threading
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -15,7 +17,7 @@ import numpy as np
 from flows.agent.probe import bpf
 from flows.agent.probe.counters import counted
 from flows.agent.probe.lanes import left_out
-from flows.agent.probe.openssl_attach import Uprobes
+from flows.agent.probe.openssl_attach import Uprobes, can_link_many
 from flows.agent.probe.openssl_decisions import Decisions
 from flows.agent.probe.openssl_discovery import Discovery
 from flows.agent.probe.openssl_files import Files
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from flows.agent.probe.openssl_discovery import UnseenProcess
     from flows.agent.probe.openssl_source import OpenSslSettings
 
+RULES = struct.Struct("<QQ")  # struct plaintext_rules
 MAX_UNSEEN = 1_024  # processes of which it is told why their TLS is not seen
 
 
@@ -45,7 +48,7 @@ class OpenSslError(ProbeError):
 class OpenSslProbe:
     """Probes on every OpenSSL that processes of one subtree have. All is gone when this process is, however it ends.
 
-    rescan() and exclude() are for one thread; peek() and release() for one, which may be another.
+    rescan(), exclude(), pause() and resume() are for one thread; peek(), release() and sample() for one, which may be another.
     """
 
     def __init__(self, settings: OpenSslSettings, subtree: Subtree, excluded: Callable[[int], bool | None] | None = None) -> None:
@@ -56,19 +59,22 @@ class OpenSslProbe:
         """
         self._subtree = subtree
         try:
-            self._own = load(constants(settings, subtree, hold=excluded is not None))
+            many = settings.link_many and can_link_many()
+            self._own = load(constants(settings, subtree, hold=excluded is not None, many=many))
         except ProbeError as error:
             raise OpenSslError(f"reading plaintext of OpenSSL: {error}") from error
-        self._files = Files(self._uprobes(), settings.files)
+        self._files = Files(self._uprobes(many), settings.files)
         self._discovery = Discovery(self._files)
         self._decisions = Decisions(self._own["decisions"], excluded)
         self._short = Ring(self._own["plaintext"], settings.ring_bytes, SHORT_PAYLOAD)
         self._long = Ring(self._own["long_plaintext"], settings.long_ring_bytes, LONG_PAYLOAD)
+        self._ruling, self._left_out = threading.Lock(), 0
+        self.slice = 0  # which time without a pause this is: as in payloads, but for what is carried over from 64 to 0
         self.rescan()
 
-    def _uprobes(self) -> Uprobes:
+    def _uprobes(self, many: bool) -> Uprobes:
         try:
-            return Uprobes(self._own)
+            return Uprobes(self._own, many=many)
         except OSError as error:
             self._close_own()
             raise OpenSslError(f"reading plaintext of OpenSSL: {_why_no_uprobes(error)}") from error
@@ -92,7 +98,25 @@ class OpenSslProbe:
 
     def sample(self, share: float) -> None:
         """Let only this share (0 to 1) of HTTP/1's requests leave, each with its answer; what is left out is counted."""
-        bpf.update(self._own["plaintext_left_out"], bytes(4), left_out(share).to_bytes(8, "little"))
+        self._rule(left_out=left_out(share))
+
+    def pause(self) -> None:
+        """Stop at no call that reads or writes any more. When this returns, all that there will be of before is in the rings."""
+        self._files.pause()
+        self._rule(slice_=self.slice + 1)
+
+    def resume(self) -> None:
+        """Go on. Raises OpenSslError, and may be called again."""
+        try:
+            self._files.resume()
+        except OSError as error:
+            raise OpenSslError(f"attaching to OpenSSL again: {error.strerror}") from error
+
+    def _rule(self, left_out: int | None = None, slice_: int | None = None) -> None:
+        with self._ruling:  # from two threads
+            self._left_out = self._left_out if left_out is None else left_out
+            self.slice = self.slice if slice_ is None else slice_
+            bpf.update(self._own["plaintext_rules"], bytes(4), RULES.pack(self._left_out, self.slice))
 
     def counters(self) -> dict[PlaintextCounter, int]:
         """Kernel-side counters since the start, summed over CPUs."""

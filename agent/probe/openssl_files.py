@@ -26,7 +26,10 @@ class Attached:
     """One file with probes, and who has it: pids and roots of containers."""
 
     twin: tuple[int, ...]
-    links: list[int]
+    descriptor: int  # of the file
+    library: Library
+    lasting: list[int]  # links on what is attached to all the time
+    calls: list[int]  # links on reading and writing; none while they pause
     offset: int
     original: bytes
     holders: set[Hashable] = field(default_factory=set)
@@ -42,6 +45,7 @@ class Files:
         self._attached: dict[tuple[int, ...], Attached] = {}
         self._leaving: list[threading.Thread] = []
         self._examined: dict[tuple[int, ...], Library | Unseen | None] = {}
+        self._paused = False
 
     def __len__(self) -> int:
         """How many are attached to."""
@@ -81,13 +85,30 @@ class Files:
         if len(self._attached) >= self._most:
             return Unseen(f"more than {self._most} files with OpenSSL are in use at once: not seen in plaintext")
         try:
-            links = self._uprobes.attach(descriptor, found)
+            lasting = self._uprobes.attach(descriptor, found, found.lasting)
+            calls = [] if self._paused else self._uprobes.attach(descriptor, found, found.calls)
         except OSError as error:
             self._examined[key] = Unseen(f"attaching probes failed ({error.strerror}): not seen in plaintext")
             return self._examined[key]
-        offset = next(iter(found.functions.values()))  # any: where it is looked whether a probe is there already
-        self._attached[key] = Attached(key[1:], links, offset, os.pread(descriptor, ORIGINAL_BYTES, offset), {holder})
+        offset = found.functions[(found.lasting or found.calls)[0]]  # where it is looked whether a probe is there already
+        original = os.pread(descriptor, ORIGINAL_BYTES, offset)
+        self._attached[key] = Attached(key[1:], os.dup(descriptor), found, lasting, calls, offset, original, {holder})
         return found
+
+    def pause(self) -> None:
+        """Let go of reading and writing everywhere, also in files to come, and wait until that is done."""
+        self._paused = True
+        links = [link for file in self._attached.values() for link in file.calls]
+        for file in self._attached.values():
+            file.calls.clear()
+        detach(links)
+
+    def resume(self) -> None:
+        """Attach to reading and writing again. Raises OSError, and may be called again."""
+        for file in self._attached.values():
+            if not file.calls:
+                file.calls = self._uprobes.attach(file.descriptor, file.library, file.library.calls)
+        self._paused = False
 
     def _examine(self, descriptor: int, key: tuple[int, ...]) -> Library | Unseen | None:
         if key not in self._examined:
@@ -107,9 +128,11 @@ class Files:
                 self._let_go(self._attached.pop(key))
 
     def _let_go(self, file: Attached) -> None:
-        """In a thread, for the kernel waits 100 ms for each probe, until no CPU can be in it."""
+        """In a thread, for the kernel waits until no CPU can be in a probe."""
+        os.close(file.descriptor)
+        links = [*file.lasting, *file.calls]
         self._leaving = [thread for thread in self._leaving if thread.is_alive()]
-        self._leaving.append(threading.Thread(target=detach, args=(file.links,), name="detach", daemon=True))
+        self._leaving.append(threading.Thread(target=detach, args=(links,), name="detach", daemon=True))
         self._leaving[-1].start()
 
     def close(self) -> None:

@@ -16,12 +16,14 @@ PROBES: dict[bytes, tuple[str | None, str | None]] = {
     b"SSL_read": ("enter_call", "leave_read"),
     b"SSL_write_ex": ("enter_extended", "leave_write_extended"),
     b"SSL_read_ex": ("enter_extended", "leave_read_extended"),
-    b"SSL_do_handshake": ("enter_call", "leave_handshake"),
+    b"SSL_do_handshake": ("enter_handshake", "leave_handshake"),
     b"SSL_free": ("forget_session", None),
     b"SSL_clear": ("forget_session", None),
     b"ssl_read_internal": ("enter_extended", "leave_read_extended"),
     b"ssl_write_internal": ("enter_extended", "leave_write_extended"),
 }
+# Once or twice in a session's life, where the others come with each request: these stay where the others pause.
+LASTING = frozenset({b"SSL_do_handshake", b"SSL_free", b"SSL_clear"})
 # What both of two functions call with the arguments of the second: one probe in place of two, and cheaper (openssl_inner.py).
 INNER = {
     b"ssl_read_internal": (b"SSL_read", b"SSL_read_ex"),
@@ -65,6 +67,16 @@ class Library:
 
     functions: dict[bytes, int]
     layout: Layout
+
+    @property
+    def lasting(self) -> list[bytes]:
+        """Functions that are attached to all the time."""
+        return [name for name in self.functions if name in LASTING]
+
+    @property
+    def calls(self) -> list[bytes]:
+        """Those that are called with each request: reading and writing."""
+        return [name for name in self.functions if name not in LASTING]
 
 
 @dataclass(frozen=True, slots=True)

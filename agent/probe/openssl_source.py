@@ -18,10 +18,11 @@ OPENSSL = 1  # constant SOURCE of a compilation: which source; 0: flows.c
 _UPROBE = (ProgramType.KPROBE, AttachType.NONE, None, "")
 SOURCE = Source(
     name="openssl.c",
-    maps=("plaintext", "long_plaintext", "plaintext_counters", "plaintext_left_out", "calls", "sessions", "decisions"),
+    maps=("plaintext", "long_plaintext", "plaintext_counters", "plaintext_rules", "calls", "sessions", "decisions"),
     programs={
         "enter_call": _UPROBE,
         "enter_extended": _UPROBE,
+        "enter_handshake": _UPROBE,
         "leave_write": _UPROBE,
         "leave_read": _UPROBE,
         "leave_write_extended": _UPROBE,
@@ -60,6 +61,7 @@ class PlaintextCounter(IntEnum):
     UNDECIDED = 5
     HTTP2_UNFOLLOWED = 6
     SAMPLED_OUT = 7
+    CALLS = 8
 
 
 class Decision(IntEnum):
@@ -92,11 +94,18 @@ class OpenSslSettings:
     files: int = 128
     """Libraries and executables that are attached to at once, a dozen descriptors each; containers of one image share theirs."""
 
+    link_many: bool = True
+    """Whether one link may hold many functions, where the kernel can; else each has a perf event."""
 
-def constants(settings: OpenSslSettings, subtree: Subtree, *, hold: bool) -> dict[str, int]:
-    """What bpf/openssl_maps.h wants. hold: cgroups that nobody decided on are not looked at."""
+
+def constants(settings: OpenSslSettings, subtree: Subtree, *, hold: bool, many: bool = False) -> dict[str, int]:
+    """What bpf/openssl_maps.h wants, and the loader.
+
+    hold: cgroups that nobody decided on are not looked at; many: one link is to hold many functions.
+    """
     return {
         "SOURCE": OPENSSL,
+        "UPROBES": AttachType.TRACE_UPROBE_MULTI if many else AttachType.NONE,
         "PLAINTEXT_PAGES": settings.ring_bytes // 4096,
         "LONG_PLAINTEXT_PAGES": settings.long_ring_bytes // 4096,
         "SESSION_ENTRIES": settings.session_entries,

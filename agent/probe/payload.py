@@ -34,7 +34,8 @@ _HEAD: list[tuple[str, str] | tuple[str, str, tuple[int, ...]]] = [
     ("protocol", "u1"),
     ("sent", "u1"),
     ("origin", "u1"),
-    ("zero", "u1", (6,)),
+    ("slice", "u1"),
+    ("zero", "u1", (5,)),
 ]
 SHORT_PAYLOAD = np.dtype([*_HEAD, ("text", "u1", (SHORT_TEXT,))])
 LONG_PAYLOAD = np.dtype([*_HEAD, ("text", "u1", (LONG_TEXT,))])

@@ -67,3 +67,15 @@ class ProbeSettings:
 
     filled: float = 0.25
     """From here on, of the fullest ring, what waits is moved: the rest is for what comes before the reader gets a CPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaintextSettings:
+    """Whose plaintext is read, and what that may cost."""
+
+    off_limits: frozenset[str] = frozenset()
+    """Namespaces at whose plaintext nobody looks."""
+
+    budget_percent: float = 1.0
+    """Of the time of all CPUs: what the agent takes for all else that it does at thousands of flows a second. Of two CPUs it is
+    4,000 calls/s of OpenSSL, some 1,500 requests/s of a server."""

@@ -55,7 +55,6 @@ class Renaming:
 
 SECOND = 1_000_000_000
 MAX_LOSSES = 1024  # one a second and reason at most: a quarter of an hour of constant loss; older ones are added up by reason
-SAMPLED = "sampled"  # the reason of first bytes that were left out on purpose, for there were too many
 OVERWRITTEN = "overwritten"  # the reason of losses on the way out: a reader was slower than the ring
 
 

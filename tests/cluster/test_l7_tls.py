@@ -14,7 +14,9 @@ import pytest
 from l7_followed import Followed, Told, agents, only
 from l7_truth import Log, one, served
 
+from flows.agent.plaintext import RESCAN_SECONDS
 from flows.demo import layout
+from flows.flow.losses import PAUSED
 from flows.proto import extension_pb2, flow_pb2
 
 if TYPE_CHECKING:
@@ -111,11 +113,11 @@ def test_a_hello_names_the_server_and_what_was_agreed(
 
 
 @contextlib.contextmanager
-def agent_without_plaintext(demo: Demo, node: str, folder: Path) -> Iterator[str]:
+def another_agent(demo: Demo, node: str, folder: Path, *flags: str) -> Iterator[str]:
     """A second agent on a node, beside the demo's; yields its address."""
     cgroup = next(row["cgroup"] for row in demo.status()["nodes"] if row["name"] == node)
     address = f"unix://{folder}/flows.sock"
-    words = ["agent", "--cgroup", cgroup, "--listen", address, "--node", node, "--no-kubernetes", "--no-plaintext"]
+    words = ["agent", "--cgroup", cgroup, "--listen", address, "--node", node, "--no-kubernetes", *flags]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([Path(sys.executable).with_name("flows"), *words], stdout=log, stderr=log)
     try:
@@ -134,7 +136,7 @@ def test_with_plaintext_off_a_hello_is_all_that_is_seen(demo: Demo, tmp_path: Pa
     """Of the same requests at the same time the other agent on the node tells method, path and status."""
     player, tag = one(demo, "demo/player-"), secrets.token_hex(4)
     with (
-        agent_without_plaintext(demo, player["node"], tmp_path) as blind,
+        another_agent(demo, player["node"], tmp_path, "--no-plaintext") as blind,
         Followed([blind], []) as followed,
         Followed(agents(demo, player), only(source_pod=["demo/player-"])) as whole,
     ):
@@ -146,6 +148,30 @@ def test_with_plaintext_off_a_hello_is_all_that_is_seen(demo: Demo, tmp_path: Pa
     assert {one.connection.event for one in sent} == {extension_pb2.HELLO}
     assert {one.request.tls.server_name for one in sent} == {NAME}
     assert tag.encode() not in followed.raw()
+
+
+def test_beyond_its_budget_plaintext_pauses_and_the_coverage_says_so(demo: Demo, tmp_path: Path) -> None:
+    """Of all CPUs' time a thousandth of a percent is a few calls a second: one curl takes more."""
+    player = one(demo, "demo/player-")
+    with another_agent(demo, player["node"], tmp_path, "--plaintext-budget", "0.001") as frugal:
+        log, deadline = tmp_path / "log", time.monotonic() + 60
+        while "reading plaintext" not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        while PAUSED not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()
+            demo.exec(f"demo/{player['name']}", *curl(secrets.token_hex(4), "--http1.1"))
+        unseen = secrets.token_hex(4)
+        with Followed([frugal], []) as followed:
+            demo.exec(f"demo/{player['name']}", *curl(unseen, "--http1.1", "--local-port", "61400-61499"))
+            time.sleep(RESCAN_SECONDS)  # after which a pause is told
+            followed.settle()
+        words = ["observe", "--server", frugal, "--last", "100"]
+        printed = subprocess.run([Path(sys.executable).with_name("flows"), *words], capture_output=True, text=True, check=False)
+    assert NAME in {one.request.tls.server_name for one in followed.told() if 61400 <= one.flow.l4.TCP.source_port <= 61499}
+    assert unseen.encode() not in followed.raw()
+    assert "looked at samples only between" in printed.stderr
+    assert f"({PAUSED})" in printed.stderr
 
 
 def test_encrypted_and_plain_traffic_are_told_apart(demo: Demo) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flows.agent.options import AGENT_LISTEN, LOCAL_LISTEN, duration, parse
+from flows.agent.probe.settings import PlaintextSettings
 
 SECOND = 10**9
 
@@ -24,6 +25,9 @@ def test_defaults_of_both_commands_differ_in_listeners_and_the_api() -> None:
         (["--listen", "127.0.0.1:1", "--listen", "unix:///a/b"], "listen", ("127.0.0.1:1", "unix:///a/b")),
         (["--listen", "0.0.0.0:1", "--allow-unauthenticated"], "listen", ("0.0.0.0:1",)),
         (["--node", "n", "--cluster", "c"], "node", "n"),
+        (["--no-plaintext"], "plaintext", None),
+        (["--plaintext-budget", "0.5"], "plaintext", PlaintextSettings(budget_percent=0.5)),
+        (["--no-plaintext-of", "a", "--no-plaintext-of", "b"], "plaintext", PlaintextSettings(frozenset({"a", "b"}))),
     ],
 )
 def test_what_is_understood(words: list[str], field: str, value: object) -> None:
@@ -44,6 +48,9 @@ def test_intervals_reach_the_probe() -> None:
         (["--ring-mib", "3"], "power of two"),
         (["--idle-after", "5"], "a number and a unit"),
         (["--idle-after", "0s"], "out of range"),
+        (["--plaintext-budget", "0"], "above 0, up to 100"),
+        (["--plaintext-budget", "101"], "above 0, up to 100"),
+        (["--plaintext-budget", "nan"], "above 0, up to 100"),
         (["--listen", "nowhere"], "expected host:port"),
         (["--listen", "host:70000"], "expected host:port"),
         (["--listen", "0.0.0.0:1"], "must show a certificate"),

@@ -19,6 +19,7 @@ from samples import record
 from flows.agent import reader as reader_module
 from flows.agent.l7.redact import Redaction
 from flows.agent.l7.requests import Requests
+from flows.agent.probe.payload import Origin
 from flows.agent.probe.record import Counter, Event
 from flows.agent.probe.settings import ProbeSettings
 from flows.agent.reader import Reader
@@ -177,3 +178,34 @@ def test_endpoints_and_names_of_stored_flows_are_kept(
     of_connections = column(with_requests, "detail")[0]
     assert details == [of_connections]  # the requests' numbers 0 and 1 are no names
     assert of_connections
+
+
+class PausingPlaintext:
+    """Stands in for the thread that reads OpenSSL's plaintext."""
+
+    def __init__(self) -> None:
+        self.slice = 0
+        self.waiting: tuple[Any, ...] = ()
+
+    def peek(self) -> tuple[Any, ...]:
+        return self.waiting
+
+    def release(self) -> None:
+        self.waiting = ()
+
+
+def test_a_request_from_before_a_pause_of_plaintext_is_not_told_unanswered(
+    with_requests: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last batch of before is paired first: what it answers waits no more."""
+    pausing: Any = PausingPlaintext()
+    with_requests._plaintext = pausing
+    answered, open_ = (http1_samples.Stream(conn_id=number, origin=Origin.OPENSSL) for number in (7, 8))
+    pausing.waiting = (answered.ask(), open_.ask())
+    with_requests.batch()
+    pausing.waiting, pausing.slice = (answered.answer(),), 1
+    with_requests.batch()
+    assert column(with_requests, "event") == [Event.REQUEST, Event.REQUEST, Event.RESPONSE]
+    monkeypatch.setattr(time, "monotonic_ns", lambda: 100 * 10**9)
+    with_requests.batch()
+    assert Event.NO_RESPONSE not in column(with_requests, "event")

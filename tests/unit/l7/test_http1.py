@@ -383,3 +383,30 @@ def test_no_payloads() -> None:
     station = Station().take(Stream().ask()[:0])
     assert len(station.http.take(np.zeros(0, Stream().ask().dtype), WALL).request) == 0
     assert station.events == []
+
+
+def test_an_answer_is_never_of_a_request_from_before_a_pause() -> None:
+    """What passed in between was not counted, so that the numbers go on as if nothing had."""
+    stream = Stream(origin=Origin.OPENSSL)
+    station = Station().take(stream.ask(slice=3))
+    station.http.paused(Origin.OPENSSL)
+    station.take(stream.answer(slice=4)).settle()
+    assert [row["state"] for row in station.rows()] == [State.ASKED, State.ALONE]
+    assert station.http.counts() == {"http: answer not seen": 1}
+
+
+def test_slices_are_told_apart_without_a_word_of_the_pause() -> None:
+    stream = Stream(origin=Origin.OPENSSL)
+    station = Station().take(stream.ask(slice=63)).take(stream.answer(slice=0)).settle()
+    assert [row["state"] for row in station.rows()] == [State.ASKED, State.ALONE]
+    station.take(stream.ask(slice=0)).take(stream.answer(slice=0)).settle()
+    assert station.row(2)["state"] == State.ANSWERED
+
+
+@pytest.mark.parametrize(("origin", "told"), [(Origin.OPENSSL, False), (Origin.PACKET, True)])
+def test_after_a_pause_of_plaintext_only_packets_are_known_to_have_had_no_answer(origin: Origin, told: bool) -> None:
+    station = Station().take(Stream(origin=origin).ask())
+    station.http.paused(Origin.OPENSSL)
+    station.expire(T0 + 61 * 10**9).end(1, T0 + 62 * 10**9)
+    assert (station.row()["state"] == State.UNANSWERED) is told
+    assert (Event.NO_RESPONSE in [event for _, event, _ in station.events]) is told

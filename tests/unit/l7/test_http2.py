@@ -299,6 +299,16 @@ def test_no_answer_is_not_called_unanswered_when_records_were_lost() -> None:
     assert seen.handler.counts() == {"http2_records_lost": 1, "http2_answers_unknown": 1}
 
 
+@pytest.mark.parametrize(("origin", "told"), [(Origin.OPENSSL, False), (Origin.PACKET, True)])
+def test_after_a_pause_of_plaintext_only_packets_are_known_to_have_had_no_answer(origin: Origin, told: bool) -> None:
+    records = talked(lambda talk: talk.get("/x")).records()
+    records["origin"] = origin
+    seen = Seen().take(records)
+    seen.handler.lost(T0 + 10**9, plaintext_only=True)
+    seen.expire(99 * 10**9)
+    assert (Event.NO_RESPONSE in [event for _, event, _ in seen.events]) is told
+
+
 def test_a_frame_without_its_rest_makes_only_its_direction_unknown() -> None:
     talk = Talk()
     first = talk.get("/first", **{"x-first": "a" * 50})

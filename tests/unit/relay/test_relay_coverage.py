@@ -1,5 +1,6 @@
 import pytest
 
+from flows.flow.losses import PAUSED, SAMPLED
 from flows.proto import flows_pb2, relay_pb2
 from flows.relay.clock import Clock
 from flows.relay.coverage import MOST_GAPS, NO_NODES, OUT_OF_DATE, Asked, Gap, Node, Told, coverage
@@ -128,6 +129,16 @@ def test_losses_count_until_coverage_has_them_and_adjoining_ones_are_one():
     assert spans(told) == [(10, 13, 7)]
     told.cover(said(0, 20, (10, 13, 7)), 0)
     assert spans(told) == [(10, 13, 7)]
+
+
+def test_what_was_left_out_on_purpose_is_no_loss():
+    told = Told()
+    told.begin()
+    for reason in ("ring full", SAMPLED, PAUSED):
+        each = loss(10, 11, 2)
+        each.reason = reason
+        told.lose([each], 0)
+    assert [gap.reason for gap in told.gaps] == [flows_pb2.LOST, flows_pb2.SAMPLED, flows_pb2.SAMPLED]
 
 
 def test_gaps_of_streams_that_ended_stay():
