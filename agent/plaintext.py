@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
 
-from flows.agent.probe.lanes import cpus
 from flows.agent.probe.openssl import OpenSslError, OpenSslProbe
 from flows.agent.probe.openssl_budget import Budget, allowed
 from flows.agent.probe.openssl_source import OpenSslSettings, PlaintextCounter
@@ -78,7 +78,7 @@ class Plaintext(threading.Thread):
         self._show_calls(probe)
         self._probe = probe
         log.info("reading plaintext of OpenSSL in %d files", probe.files())
-        budget = Budget(allowed(self._settings.budget_percent, cpus()), time.monotonic())
+        budget = Budget(allowed(self._settings.budget_percent, os.cpu_count() or 1), time.monotonic())
         while True:
             for _ in range(round(RESCAN_SECONDS / LOOK_SECONDS)):
                 time.sleep(LOOK_SECONDS)
@@ -91,6 +91,7 @@ class Plaintext(threading.Thread):
             act()
         except OpenSslError as error:
             log.warning("%s; it is tried again", error)
+            time.sleep(RESCAN_SECONDS)
         except Exception:
             log.exception("looking for TLS libraries failed and is tried again")
 
@@ -105,12 +106,13 @@ class Plaintext(threading.Thread):
             probe.pause()
             self._packets.hide_calls()  # packets need not look for whose they are
             self._paused_ns = now
+            self._tell_pause(now)
             if not self._told_once:
                 self._told_once = True
                 log.info("%s of %g %% of all CPUs (--plaintext-budget)", PAUSED, self._settings.budget_percent)
 
     def _tell_pause(self, goes_on_ns: int) -> None:
-        """What came since the last word is not known, nor how much; goes_on_ns: since when there will be more to tell, or 0."""
+        """What came since the last word is not known, nor how much. goes_on_ns: since when there will be more to tell, or 0."""
         self._lose(PAUSED, 0, self._paused_ns, goes_on_ns or time.time_ns())
         self._paused_ns = goes_on_ns
 

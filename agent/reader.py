@@ -42,6 +42,7 @@ LOSSES = {
     Counter.LOST_PAYLOAD: "request ring full",
     Counter.SAMPLED_OUT: SAMPLED,
 }
+RECOVERY = 2.0  # times as large a share, at most, as in the second before: loads that come and go begin with a flood otherwise
 OVERRUN = 1.5  # times as many first bytes as may be looked at: more than rates that are held scatter
 # Earlier rows of a connection that its first bytes are told of, too: both come within one batch or two.
 LOOK_BACK = 4_096
@@ -135,6 +136,7 @@ class Reader(threading.Thread):
         self._requests, self._plaintext = requests, plaintext
         self._taken = 0  # first bytes since the last sweep
         self._plaintext_left_out = 0  # by then
+        self._share = 1.0  # of requests, that leaves the kernel
         self._slice = self._slice_told = 0  # of plaintext: which the batch in hand ends with, and which handlers know
         self._lively = False  # the last batch had something: first bytes wake nobody, so what may follow is waited for
         self._reported: dict[str, int] = {}
@@ -319,10 +321,11 @@ class Reader(threading.Thread):
             left_out = self._plaintext.sampled_out()
             offered, self._plaintext_left_out = offered + left_out - self._plaintext_left_out, left_out
         a_second = offered * SECOND / max(now - self._counted_ns, SECOND // 10)
-        share = min(1.0, self._settings.payloads_per_second / max(a_second, 1.0))
-        self._probe.sample(share)
+        wanted = self._settings.sampled_per_second / a_second if a_second > self._settings.payloads_per_second else 1.0
+        self._share = min(wanted, self._share * RECOVERY)
+        self._probe.sample(self._share)
         if self._plaintext is not None:
-            self._plaintext.sample(share)
+            self._plaintext.sample(self._share)
         self._taken = 0
 
     def _overrun(self) -> bool:

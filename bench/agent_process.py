@@ -56,8 +56,8 @@ class AgentProcess:
         """Its resident memory, in 10^6 bytes."""
         return processes.resident_mb(self.pid)
 
-    def bpf_run_ns(self) -> int:
-        """Time in all its eBPF programs since they were loaded, while count_run_time() was open."""
+    def bpf_runs(self) -> tuple[int, int]:
+        """Time in all its eBPF programs since they were loaded, ns, while count_run_time() was open; and how often they ran."""
         by_program = {}
         for file in Path(f"/proc/{self.pid}/fdinfo").iterdir():
             try:
@@ -65,8 +65,8 @@ class AgentProcess:
             except FileNotFoundError:  # a descriptor that lives for a moment: a sweep's, a client's
                 continue
             if "run_time_ns" in fields:
-                by_program[fields["prog_id"]] = int(fields["run_time_ns"])
-        return sum(by_program.values())
+                by_program[fields["prog_id"]] = (int(fields["run_time_ns"]), int(fields["run_cnt"]))
+        return sum(ns for ns, _ in by_program.values()), sum(runs for _, runs in by_program.values())
 
     def status(self) -> observer_pb2.ServerStatusResponse:
         """Its own account. Raises AgentError when it does not answer."""

@@ -102,6 +102,18 @@ static __always_inline bool begins_anything(struct __sk_buff *skb, struct bpf_so
 	       begins_headers((u8 *)first, segment->length);
 }
 
+/* While requests are left out most are, so it is asked before room is taken for them. False: they are to be looked at as ever. */
+static __always_inline bool is_sampled_out(struct __sk_buff *skb, struct segment *segment, struct taken *taken)
+{
+	u64 first[SHORTEST / 8] = {};
+
+	if (segment->length < SHORTEST || bpf_skb_load_bytes(skb, segment->offset, first, SHORTEST) < 0)
+		return false;
+	if (begins_response(first[0]))
+		return sampled_out(taken, segment->sequence);
+	return begins_request(first[0]) && sampled_out(taken, segment->acknowledged);
+}
+
 static __always_inline void on_payload(struct __sk_buff *skb, struct bpf_sock *sk, struct segment *segment)
 {
 	struct taken taken = {};
@@ -112,6 +124,10 @@ static __always_inline void on_payload(struct __sk_buff *skb, struct bpf_sock *s
 		return; /* of HTTP/2 also the least counts: windows and acknowledged settings come alone */
 	if (!begin_taking(&taken))
 		return;
+	if (!dns && taken.first->left_out && is_sampled_out(skb, segment, &taken)) {
+		end_taking(&taken);
+		return;
+	}
 	slot = next_short(&taken);
 	if (!slot) {
 		if (dns || begins_anything(skb, sk, segment))

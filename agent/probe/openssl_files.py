@@ -84,10 +84,12 @@ class Files:
             return found
         if len(self._attached) >= self._most:
             return Unseen(f"more than {self._most} files with OpenSSL are in use at once: not seen in plaintext")
+        lasting: list[int] = []
         try:
-            lasting = self._uprobes.attach(descriptor, found, found.lasting)
+            lasting += self._uprobes.attach(descriptor, found, found.lasting)
             calls = [] if self._paused else self._uprobes.attach(descriptor, found, found.calls)
         except OSError as error:
+            detach(lasting)
             self._examined[key] = Unseen(f"attaching probes failed ({error.strerror}): not seen in plaintext")
             return self._examined[key]
         offset = found.functions[(found.lasting or found.calls)[0]]  # where it is looked whether a probe is there already

@@ -27,8 +27,12 @@ class ProbeSettings:
     """The same for long ones, 4 MB: TLS hellos, HTTP/2 headers, requests and DNS answers of more than 208 bytes."""
 
     payloads_per_second: int = 40_000
-    """First bytes that are looked at: 10,000 requests/s with both ends seen, some 5 % of a core. Of more a share is taken, each
-    request with its answer, and the rest is told as sampled."""
+    """First bytes that are all looked at: 10,000 requests/s with both ends seen, 4 to 10 % of a core. Of more a share is taken,
+    each request with its answer, and the rest is told as sampled."""
+
+    sampled_per_second: int = 10_000
+    """First bytes that are looked at when more come than that. Quantiles of 2,500 requests/s are as good as those of 10,000, and
+    a node that is so busy needs its CPUs."""
 
     dns_ports: tuple[int, ...] = (53,)
     """Ports of DNS; up to four. 5353 (mDNS) and 5355 (LLMNR) speak something else in the same form."""

@@ -200,9 +200,13 @@ def send_raw_ipv6(say: Callable[[object], None], destination: str, packets: list
 
 
 def ask_connected_udp(say: Callable[[object], None], address: str, port: int, number: int) -> int:
-    """Ask so many times, each from a new connected socket, as resolvers do. Gives how many answers came."""
-    for _ in range(number):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+    """Ask so many times, each from a new connected socket, as resolvers do. Gives how many answers came.
+
+    All stay open to the end: else two in turn may get the same port, and are one exchange.
+    """
+    with contextlib.ExitStack() as stack:
+        for _ in range(number):
+            client = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             client.settimeout(20)
             client.connect((address, port))
             client.send(b"question")

@@ -39,6 +39,11 @@ def test_intervals_reach_the_probe() -> None:
     assert (probe.active_interval_ns, probe.unanswered_after_ns, probe.ring_bytes) == (SECOND // 2, 60 * SECOND, 16 << 20)
 
 
+def test_beyond_the_rate_of_requests_a_quarter_of_it_is_taken() -> None:
+    probe = parse("agent", ["--requests-per-second", "500"]).probe
+    assert (probe.payloads_per_second, probe.sampled_per_second) == (2_000, 500)  # first bytes of request and answer at both ends
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

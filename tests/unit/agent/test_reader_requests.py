@@ -40,7 +40,7 @@ def door() -> Requests:
 def with_requests(kernel: Kernel, enricher: Enricher, door: Requests, monkeypatch: pytest.MonkeyPatch) -> Reader:
     monkeypatch.setattr(time, "monotonic_ns", lambda: 2 * 10**9)
     names: Any = enricher
-    return Reader(kernel, names, FlowStore(64), ProbeSettings(payloads_per_second=1_000), requests=door)
+    return Reader(kernel, names, FlowStore(64), ProbeSettings(payloads_per_second=1_000, sampled_per_second=400), requests=door)
 
 
 def column(reader: Reader, name: str) -> list[Any]:
@@ -125,8 +125,8 @@ def test_of_more_than_the_agent_may_look_at_a_share_is_taken_and_told(
 ) -> None:
     offered = Offered(with_requests, kernel, monkeypatch)
     shares = [offered.second(1_000), offered.second(4_000), offered.second(1_000, 3_000), offered.second(500, 1_500)]
-    assert shares == pytest.approx([1.0, 0.25, 0.25, 0.5])
-    assert offered.second(10, 5) == 1.0
+    assert shares == pytest.approx([1.0, 0.1, 0.1, 0.2])
+    assert [offered.second(10, 5), offered.second(10), offered.second(10), offered.second(10)] == [0.4, 0.8, 1.0, 1.0]
     assert [(loss.reason, loss.count) for loss in with_requests._store.losses] == [
         ("sampled", 3_000), ("sampled", 1_500), ("sampled", 5)
     ]  # fmt: skip
@@ -137,7 +137,7 @@ def test_what_the_kernel_had_no_room_for_counts_as_offered(
 ) -> None:
     offered = Offered(with_requests, kernel, monkeypatch)
     kernel.counts[Counter.LOST_PAYLOAD] += 3_000
-    assert offered.second(1_000) == 0.25
+    assert offered.second(1_000) == 0.1
 
 
 @pytest.mark.parametrize(("taken", "seconds", "overrun"), [(140, 0.01, False), (160, 0.01, True), (160, 0.2, False)])
