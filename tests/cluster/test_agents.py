@@ -40,7 +40,8 @@ def test_a_call_through_a_service_shows_both_legs(demo: Demo) -> None:
     service = demo.observed(lambda flow: flow.get("destination_service", {}).get("name") == "svc-b", *asked)
     assert service["source"]["pod_name"].startswith("svc-a-")
     assert service["destination_service"] == {"name": "svc-b", "namespace": "demo"}
-    pod = demo.observed(lambda flow: flow["destination"].get("pod_name", "").startswith("svc-b-"), *asked)
+    arrived = (*asked, "--traffic-direction", "ingress")
+    pod = demo.observed(lambda flow: flow["destination"].get("pod_name", "").startswith("svc-b-"), *arrived)
     assert pod["source"]["pod_name"].startswith("svc-a-")
     assert pod["destination"]["workloads"] == [{"name": "svc-b", "kind": "Deployment"}]
     assert {"name": "svc-b", "namespace": "demo"} in extension(pod)["destination"]["services"]

@@ -36,4 +36,5 @@ def test_a_small_ring_that_is_read_in_time_gives_every_record_once(both_hosts: t
     for host in (client, server):
         records = watch.of_seen(host, port)
         assert len(last_records(records)) == N
-        assert len(records) == 2 * N
+        # a busy machine may add records of connections that took their time
+        assert [(records["event"] == event).sum() for event in (Event.ESTABLISHED, Event.CLOSED)] == [N, N]
