@@ -62,7 +62,6 @@ class Plaintext(threading.Thread):
         self._probe: OpenSslProbe | None = None
         self._told = dict.fromkeys(PlaintextCounter, 0)
         self._reported: set[tuple[str, str]] = set()
-        self._told_once = False  # that there are pauses
 
     def run(self) -> None:
         """Attach, and follow processes until the agent ends, with which all is detached.
@@ -107,8 +106,7 @@ class Plaintext(threading.Thread):
             self._packets.hide_calls()  # packets need not look for whose they are
             self._paused_ns = now
             self._tell_pause(now)
-            if not self._told_once:
-                self._told_once = True
+            if probe.slice == 1:
                 log.info("%s of %g %% of all CPUs (--plaintext-budget)", PAUSED, self._settings.budget_percent)
 
     def _tell_pause(self, goes_on_ns: int) -> None:

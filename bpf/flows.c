@@ -66,11 +66,9 @@ static __always_inline void on_first_bytes(
 	struct http2 *http2;
 
 	if (whole && begins_response(word)) {
-		if (!sampled_out(taken, segment->sequence))
-			emit_short(skb, sk, segment, taken, slot, HTTP_RESPONSE);
+		emit_short(skb, sk, segment, taken, slot, HTTP_RESPONSE);
 	} else if (whole && begins_request(word)) {
-		if (!sampled_out(taken, segment->acknowledged))
-			emit_whole(skb, sk, segment, taken, slot, HTTP_REQUEST);
+		emit_whole(skb, sk, segment, taken, slot, HTTP_REQUEST);
 	} else if (whole && begins_hello(slot->text)) {
 		if (segment->egress)
 			show_sender(skb, sk);
