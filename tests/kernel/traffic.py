@@ -169,10 +169,14 @@ def serve_udp(say: Callable[[object], None], version: int, number: int, answer: 
 
 
 def ask_udp(say: Callable[[object], None], address: str, port: int, number: int, question: int) -> int:
-    """Ask so many times, from a new port each. Gives payload bytes sent."""
+    """Ask so many times, from a new port each. Gives payload bytes sent.
+
+    All stay open to the end: else two in turn may get the same port, and are one exchange.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    for _ in range(number):
-        with socket.socket(family, socket.SOCK_DGRAM) as client:
+    with contextlib.ExitStack() as stack:
+        for _ in range(number):
+            client = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
             client.settimeout(20)
             client.sendto(bytes(question), (address, port))
             client.recvfrom(65536)
@@ -202,7 +206,7 @@ def send_raw_ipv6(say: Callable[[object], None], destination: str, packets: list
 def ask_connected_udp(say: Callable[[object], None], address: str, port: int, number: int) -> int:
     """Ask so many times, each from a new connected socket, as resolvers do. Gives how many answers came.
 
-    All stay open to the end: else two in turn may get the same port, and are one exchange.
+    As `ask_udp`, all stay open to the end.
     """
     with contextlib.ExitStack() as stack:
         for _ in range(number):
