@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from flows.agent.pace import Pace
+from flows.agent.probe.lanes import left_out
 from flows.agent.probe.payload import wipe
 from flows.agent.probe.record import Counter
 from flows.agent.store.store import Renaming
@@ -41,9 +43,8 @@ LOSSES = {
     Counter.LOST_EXCHANGE: "exchange table full",
     Counter.LOST_PAYLOAD: "request ring full",
     Counter.SAMPLED_OUT: SAMPLED,
+    Counter.PASSED_OVER: SAMPLED,  # requests, answers, and parts of bodies: nobody looked
 }
-RECOVERY = 2.0  # times as large a share, at most, as in the second before: loads that come and go begin with a flood otherwise
-OVERRUN = 1.5  # times as many first bytes as may be looked at: more than rates that are held scatter
 # Earlier rows of a connection that its first bytes are told of, too: both come within one batch or two.
 LOOK_BACK = 4_096
 
@@ -63,6 +64,10 @@ class Source(Protocol):
     @property
     def filled(self) -> float:
         """How much of the fullest ring waits, 0 to 1."""
+
+    @property
+    def handed_over(self) -> int:
+        """First bytes that have left the kernel since the start, read or not."""
 
     @property
     def complete(self) -> bool:
@@ -134,9 +139,7 @@ class Reader(threading.Thread):
         self._instance = instance
         self._probe, self._enricher, self._store, self._settings = probe, enricher, store, settings
         self._requests, self._plaintext = requests, plaintext
-        self._taken = 0  # first bytes since the last sweep
-        self._plaintext_left_out = 0  # by then
-        self._share = 1.0  # of requests, that leaves the kernel
+        self._pace = Pace(settings, time.monotonic_ns())
         self._slice = self._slice_told = 0  # of plaintext: which the batch in hand ends with, and which handlers know
         self._lively = False  # the last batch had something: first bytes wake nobody, so what may follow is waited for
         self._reported: dict[str, int] = {}
@@ -177,15 +180,15 @@ class Reader(threading.Thread):
                 self._probe.wait(max(0.0, due - time.monotonic()))
             self._gather(due)
             self._round()
-            if self._overrun():
-                self._guarded(lambda: self.sweep(full=False))
 
     def _gather(self, until: float) -> None:
         """Let more come in, at most until then: until somebody hurries, or a ring fills."""
         until = min(until, time.monotonic() + self._settings.batch_seconds)
+        self._keep_up()
         while (left := until - time.monotonic()) > 0 and self._filled() < self._settings.filled:
             if self._hurried.wait(min(left, self._settings.look_seconds)):
                 break
+            self._keep_up()
         self._hurried.clear()
 
     def _filled(self) -> float:
@@ -264,7 +267,7 @@ class Reader(threading.Thread):
         self, requests: Requests, records: NDArray[np.void], payloads: tuple[NDArray[np.void], ...], wall: int
     ) -> tuple[NDArray[np.void], NDArray[np.uint32]]:
         """Connections' records, with those of requests after them, and the details of all (n,)."""
-        self._taken += sum(map(len, payloads))
+        self._pace.take(payloads)
         read = requests.read(records, payloads, wall)
         for each in payloads:
             wipe(each)
@@ -308,30 +311,24 @@ class Reader(threading.Thread):
             if lost:
                 self._store.lose(reason, lost, self._counted_ns, now)
         if self._requests is not None:
-            self._pace(self._requests, counters, now)
+            self._sample(self._requests, counters[Counter.LOST_PAYLOAD] - self.counts.kernel[Counter.LOST_PAYLOAD])
         self.counts.kernel, self._counted_ns = counters, now
 
-    def _pace(self, requests: Requests, counters: dict[Counter, int], now: int) -> None:
-        """Sample, from now on, if more first bytes come than the agent may spend its time on."""
-        before = self.counts.kernel
-        if counters[Counter.LOST_PAYLOAD] > before[Counter.LOST_PAYLOAD]:
-            requests.lost(time.monotonic_ns())
-        offered = self._taken + sum(counters[each] - before[each] for each in (Counter.SAMPLED_OUT, Counter.LOST_PAYLOAD))
+    def _sample(self, requests: Requests, lost: int) -> None:
+        """From now on let no more requests leave the kernel than the agent may spend its time on."""
+        now = time.monotonic_ns()
+        if lost:
+            requests.lost(now)
+        share = self._pace.next(lost, now)
+        requests.sample(left_out(share), now)
+        self._probe.sample(share)
         if self._plaintext is not None:
-            left_out = self._plaintext.sampled_out()
-            offered, self._plaintext_left_out = offered + left_out - self._plaintext_left_out, left_out
-        a_second = offered * SECOND / max(now - self._counted_ns, SECOND // 10)
-        wanted = self._settings.sampled_per_second / a_second if a_second > self._settings.payloads_per_second else 1.0
-        self._share = min(wanted, self._share * RECOVERY)
-        self._probe.sample(self._share)
-        if self._plaintext is not None:
-            self._plaintext.sample(self._share)
-        self._taken = 0
+            self._plaintext.sample(share)
 
-    def _overrun(self) -> bool:
-        """Whether so much came since the last sweep that sampling must not wait for the next one."""
-        seconds = max((time.time_ns() - self._counted_ns) / SECOND, self._settings.look_seconds)
-        return self._requests is not None and self._taken > OVERRUN * self._settings.payloads_per_second * seconds
+    def _keep_up(self) -> None:
+        """Far more than may be looked at is sampled before the next sweep."""
+        if self._requests is not None and self._pace.overrun(self._probe.handed_over, time.monotonic_ns()):
+            self._guarded(lambda: self.sweep(full=False))
 
 
 def to_wall_ns() -> int:

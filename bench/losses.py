@@ -37,7 +37,8 @@ SECONDS: Final = 30
 SETTLE_SECONDS: Final = 2.0  # the last connections end, the reader's last batch is stored
 KEPT: Final = ("conn_id", "event", "initiator", "sent_bytes", "received_bytes")
 REQUESTS: Final = 32_768  # kept, as by default
-FIRST_BYTES: Final = (Counter.LOST_PAYLOAD, Counter.SAMPLED_OUT)  # requests are sampled at this speed; no connection is lost
+# Requests are sampled at this speed; no connection is lost.
+FIRST_BYTES: Final = (Counter.LOST_PAYLOAD, Counter.SAMPLED_OUT, Counter.PASSED_OVER)
 ENDED: Final = (Event.CLOSED, Event.RESET, Event.TIMED_OUT)
 
 

@@ -79,7 +79,7 @@ static __always_inline void emit_drop(struct dropped *dropped, struct exchange *
 static __always_inline void emit_unsent(struct dropped *dropped, struct exchange *exchange)
 {
 	struct segment segment = { .egress = true, .length = dropped->length };
-	struct taken taken = {};
+	struct taken taken = { .first = first_lane() };
 	struct short_payload *slot;
 	u64 bytes = dropped->length;
 

@@ -112,14 +112,35 @@ static __always_inline bool is_sampled_out(struct __sk_buff *skb, struct segment
 	return begins_request(first[0]) && sampled_out(taken, segment->acknowledged);
 }
 
+/* Which of both numbers pairs a packet's content is not known before it is looked at: if neither is of the share that leaves, nobody need
+ * look. But at the first bytes of a connection, for a hello or a preface, and at HTTP/2, whose frames all count. */
+static __always_inline bool is_passed_over(struct bpf_sock *sk, struct segment *segment, u64 left_out)
+{
+	void *tcp;
+	u64 before;
+
+	if (!is_left_out(segment->sequence, left_out) || !is_left_out(segment->acknowledged, left_out))
+		return false;
+	tcp = bpf_skc_to_tcp_sock(sk);
+	if (!tcp)
+		return false;
+	before = segment->egress ? FIELD(u64, tcp, OFFSET_tcp_bytes_sent) : FIELD(u64, tcp, OFFSET_tcp_bytes_received);
+	if (before < FIRST_BYTES || (FIELD(u64, tcp, OFFSET_sock_storage) && http2_connections.sk_storage_get(sk, 0, 0)))
+		return false;
+	count(PASSED_OVER);
+	return true;
+}
+
 static __always_inline void on_payload(struct __sk_buff *skb, struct bpf_sock *sk, struct segment *segment)
 {
-	struct taken taken = {};
+	struct taken taken = { .first = first_lane() };
 	struct short_payload *slot;
 	bool dns = is_dns_port(sk->src_port) || is_dns_port(bpf_ntohs(sk->dst_port));
 
 	if (!dns && segment->length < SHORTEST && !http2_connections.sk_storage_get(sk, 0, 0))
 		return; /* of HTTP/2 also the least counts: windows and acknowledged settings come alone */
+	if (!dns && taken.first && taken.first->left_out && is_passed_over(sk, segment, taken.first->left_out))
+		return;
 	if (!begin_taking(&taken))
 		return;
 	if (!dns && taken.first->left_out && is_sampled_out(skb, segment, &taken)) {

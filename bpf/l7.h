@@ -71,11 +71,15 @@ struct taken {
 	u32 depth;
 };
 
-static __always_inline bool begin_taking(struct taken *taken)
+static __always_inline struct lane *first_lane(void)
 {
 	u32 at = bpf_get_smp_processor_id() * LANES;
 
-	taken->first = short_lanes.lookup(&at);
+	return short_lanes.lookup(&at);
+}
+
+static __always_inline bool begin_taking(struct taken *taken)
+{
 	if (!taken->first)
 		return false;
 	taken->depth = taken->first->busy;
@@ -237,7 +241,7 @@ static __always_inline void emit_datagram(
 static __always_inline void on_dns_datagram(
 	struct __sk_buff *skb, struct exchange_key *key, struct exchange *exchange, struct segment *segment)
 {
-	struct taken taken = {};
+	struct taken taken = { .first = first_lane() };
 
 	if (!begin_taking(&taken))
 		return;

@@ -84,6 +84,7 @@ enum counter { /* one per reason; agent/probe/record.py names them */
 	SYNS_PENDING,         /* connections in SYN_SENT: up and down; while there are none, nothing can be unanswered */
 	LOST_PAYLOAD,         /* first bytes found no room in their ring */
 	SAMPLED_OUT,          /* first bytes of requests and answers that were left out on purpose */
+	PASSED_OVER,          /* packets with payload that were not looked at, for the same purpose */
 	HTTP2_UNFOLLOWED,     /* times that the frames of an HTTP/2 connection were lost track of */
 	COUNTERS,
 };

@@ -30,6 +30,7 @@ from flows.agent.l7.http1_pairing import MOST_WAITING, Waiting, requests_of
 from flows.agent.l7.http1_pipelining import Pipelining
 from flows.agent.l7.http1_recent import Recent
 from flows.agent.l7.http1_rows import PAYLOAD, join, pick
+from flows.agent.l7.http1_sampling import Sampling
 from flows.agent.probe.payload import Origin, PayloadKind
 from flows.agent.probe.record import Event
 from flows.agent.store.request_columns import Flag, Kind, State
@@ -56,7 +57,7 @@ class Http1:
         self._store, self._rules, self._timeout_ns = store, rules, timeout_ns
         self._answer_dtype = ANSWER_WITH_HEADERS if rules.keeps_headers else ANSWER
         self._waiting, self._recent, self._held = Waiting(most_waiting), Recent(), Held(self._answer_dtype)
-        self._connections = Connections()
+        self._connections, self.sampling = Connections(), Sampling()
         self._counts: Counter[str] = Counter()
         self._pipelining = Pipelining(store, self._waiting, self._connections, self._counts)
         self._deferred = Deferred()
@@ -111,9 +112,9 @@ class Http1:
         here = connections[at] == self._waiting.requests["conn_id"] if len(order) else np.zeros(len(at), bool)
         over, times = self._waiting.take(here), time_ns[at[here]]
         times, over = times[~over["given_up"]], pick(over, ~over["given_up"])
-        past = self._connections.is_past(over, over["acknowledged"])
+        unseen = self._unseen(over)
         unanswered = self._give_up(over, Flag.CONNECTION_END)
-        return _events(unanswered["number"], Event.NO_RESPONSE, times[~past])
+        return _events(unanswered["number"], Event.NO_RESPONSE, times[~unseen])
 
     def paused(self, origin: Origin) -> None:
         """What is read there was not read for a while: what waits may have been answered."""
@@ -276,11 +277,15 @@ class Http1:
             events.append(_events(self._store.add(rows), Event.RESPONSE, some["time_ns"]))
         return together(*events)
 
+    def _unseen(self, requests: NDArray[np.void]) -> NDArray[np.bool_]:
+        """Which of those without an answer (n,) may have got one that nobody saw; bool (n,)."""
+        return self.sampling.may_hide(requests) | self._connections.is_past(requests, requests["acknowledged"])
+
     def _give_up(self, requests: NDArray[np.void], flag: Flag) -> NDArray[np.void]:
-        """Say that requests were not answered, but of those on whose connections a later answer was seen. Returns the former."""
-        past = self._connections.is_past(requests, requests["acknowledged"])
-        self._counts["http: answer not seen"] += int(past.sum())
-        unanswered = pick(requests, ~past)
+        """Say that requests were not answered, but of those whose answers may just not have been seen. Returns the former."""
+        unseen = self._unseen(requests)
+        self._counts["http: answer not seen"] += int(unseen.sum())
+        unanswered = pick(requests, ~unseen)
         unanswered["flags"] |= np.uint16(flag)
         state = np.full(len(unanswered), State.UNANSWERED, np.uint8)
         self._store.answer(unanswered["number"], {"state": state, "flags": unanswered["flags"]})

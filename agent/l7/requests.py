@@ -108,6 +108,10 @@ class Requests:
         """First bytes were lost in the kernel, nobody knows whose."""
         self._http2.lost(now_ns)
 
+    def sample(self, left_out: int, now_ns: int) -> None:
+        """From now on requests of HTTP/1 whose hash is below do not leave the kernel, nor do their answers."""
+        self._http1.sampling.begin(left_out, now_ns)
+
     def paused(self, now_ns: int) -> None:
         """Plaintext was not looked at for a while: answers to what waits may have come meanwhile."""
         self._http1.paused(Origin.OPENSSL)

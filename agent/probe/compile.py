@@ -63,6 +63,7 @@ OFFSETS = SOCKET_OFFSETS | {
     "sk_buff_cb": ("sk_buff", "cb"),
     "sock_exterr_errno": ("sock_exterr_skb", "ee.ee_errno"),
     "sock_owned": ("sock", "sk_lock.owned"),
+    "sock_storage": ("sock", "sk_bpf_storage"),
     "tcp_bytes_sent": ("tcp_sock", "bytes_sent"),
     "tcp_bytes_retrans": ("tcp_sock", "bytes_retrans"),
     "tcp_bytes_received": ("tcp_sock", "bytes_received"),

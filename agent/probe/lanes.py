@@ -34,6 +34,12 @@ def left_out(share: float) -> int:
     return int((1 - share) * (1 << 32))
 
 
+def pairing_hash(pairing: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Of n requests what is compared with left_out(): as is_left_out() of bpf/http_words.h has it."""
+    hashes: NDArray[np.uint32] = pairing * np.uint32(2_654_435_761)
+    return hashes
+
+
 class Lanes:
     """Consumer of all CPUs' slots."""
 
@@ -53,6 +59,11 @@ class Lanes:
     def filled(self) -> float:
         """How much of the fullest lane waits, 0 to 1."""
         return float(((self._lanes["written"] - self._lanes["read"]) / self._rooms).max())
+
+    @property
+    def written(self) -> int:
+        """Payloads since the start."""
+        return int(self._lanes["written"].sum())
 
     def peek(self) -> NDArray[np.void]:
         """Copies of all payloads that are whole (n,), of each CPU in the order in which they were written."""

@@ -24,6 +24,7 @@ class Budget:
     def __init__(self, calls_per_second: float, now: float) -> None:
         """Reading begins now (time.monotonic())."""
         self.reading = True
+        self.busy = False  # calls were made between the last two looks
         self._allowed = calls_per_second
         self._left = BURST_SECONDS * calls_per_second
         self._seen, self._seen_at = 0, now
@@ -32,7 +33,7 @@ class Budget:
     def look(self, now: float, calls: int) -> bool:
         """Whether to read from now on; calls: that were stopped since the start."""
         made, passed = calls - self._seen, now - self._seen_at
-        self._seen, self._seen_at = calls, now
+        self._seen, self._seen_at, self.busy = calls, now, made > 0
         if self.reading:
             self._left = min(self._left + passed * self._allowed - made, BURST_SECONDS * self._allowed)
         if now < self._until:

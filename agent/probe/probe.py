@@ -198,6 +198,11 @@ class Probe:
         """How much of the fullest ring or lane waits, 0 to 1."""
         return max(each.filled for each in (self._ring, self._short, self._long))
 
+    @property
+    def handed_over(self) -> int:
+        """First bytes that have left the kernel since the start, read or not."""
+        return self._short.written + self._long.written
+
     def wake(self) -> None:
         """End a wait() early; from any thread."""
         self._ring.wake()

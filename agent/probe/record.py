@@ -89,7 +89,8 @@ class Counter(IntEnum):
     SYNS_PENDING = 6
     LOST_PAYLOAD = 7
     SAMPLED_OUT = 8
-    HTTP2_UNFOLLOWED = 9
+    PASSED_OVER = 9
+    HTTP2_UNFOLLOWED = 10
 
 
 # Ids of connections that live in the exchange table, not in a socket (TABLE_ID of bpf/exchange.h).

@@ -34,6 +34,7 @@ class Kernel:
         self.swept: list[str] = []
         self.complete = True
         self.filled = 0.0
+        self.handed_over = 0
         self.notes: list[tuple[int, int, int]] = []
 
     def wait(self, seconds: float) -> None:

@@ -96,6 +96,7 @@ def test_a_bad_batch_is_counted_as_lost_and_the_next_one_kept(reader: Reader, ke
         (Counter.LOST_EXCHANGE, "exchange table full"),
         (Counter.LOST_PAYLOAD, "request ring full"),
         (Counter.SAMPLED_OUT, "sampled"),
+        (Counter.PASSED_OVER, "sampled"),
     ],
 )
 def test_kernel_losses_are_told_once_each(reader: Reader, kernel: Kernel, counter: Counter, reason: str) -> None:

@@ -16,7 +16,6 @@ import http1_samples
 from reader_fakes import stored
 from samples import record
 
-from flows.agent import reader as reader_module
 from flows.agent.l7.redact import Redaction
 from flows.agent.l7.requests import Requests
 from flows.agent.probe.payload import Origin
@@ -103,51 +102,28 @@ def test_an_exception_loses_first_bytes_counted_and_the_next_batch_is_kept(
     assert [(loss.reason, loss.count) for loss in with_requests._store.losses] == [("agent error", 3)]
 
 
-class Offered:
-    """So many first bytes a second; half of them left out by the kernel."""
-
-    def __init__(self, reader: Reader, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.reader, self.kernel, self.now = reader, kernel, reader._counted_ns
-        self.patch = monkeypatch
-
-    def second(self, taken: int, left_out: int = 0) -> float:
-        """The share from now on."""
-        self.reader._taken += taken
-        self.kernel.counts[Counter.SAMPLED_OUT] += left_out
-        self.now += 10**9
-        self.patch.setattr(reader_module.time, "time_ns", lambda: self.now)
-        self.reader.sweep(full=False)
-        return self.kernel.shares[-1]
-
-
-def test_of_more_than_the_agent_may_look_at_a_share_is_taken_and_told(
-    with_requests: Reader, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+def test_of_more_than_the_agent_may_look_at_a_share_is_taken_and_what_is_left_out_is_told(
+    with_requests: Reader, kernel: Kernel, door: Requests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    offered = Offered(with_requests, kernel, monkeypatch)
-    shares = [offered.second(1_000), offered.second(4_000), offered.second(1_000, 3_000), offered.second(500, 1_500)]
-    assert shares == pytest.approx([1.0, 0.1, 0.1, 0.2])
-    assert [offered.second(10, 5), offered.second(10), offered.second(10), offered.second(10)] == [0.4, 0.8, 1.0, 1.0]
-    assert [(loss.reason, loss.count) for loss in with_requests._store.losses] == [
-        ("sampled", 3_000), ("sampled", 1_500), ("sampled", 5)
-    ]  # fmt: skip
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(door, "sample", lambda left_out, now_ns: told.append((left_out, now_ns)))
+    monkeypatch.setattr(with_requests._pace, "next", lambda lost, now_ns: 0.25)
+    with_requests.sweep(full=False)
+    kernel.counts[Counter.SAMPLED_OUT], kernel.counts[Counter.PASSED_OVER] = 30, 700
+    with_requests.sweep(full=False)
+    assert kernel.shares == [0.25, 0.25]
+    assert told == [(3 << 30, 2 * 10**9)] * 2
+    assert [(loss.reason, loss.count) for loss in with_requests._store.losses] == [("sampled", 30), ("sampled", 700)]
 
 
-def test_what_the_kernel_had_no_room_for_counts_as_offered(
-    with_requests: Reader, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    offered = Offered(with_requests, kernel, monkeypatch)
-    kernel.counts[Counter.LOST_PAYLOAD] += 3_000
-    assert offered.second(1_000) == 0.1
-
-
-@pytest.mark.parametrize(("taken", "seconds", "overrun"), [(140, 0.01, False), (160, 0.01, True), (160, 0.2, False)])
+@pytest.mark.parametrize(("handed_over", "sampled"), [(200, False), (600, True)])
 def test_far_more_than_the_agent_may_look_at_is_sampled_before_the_next_sweep(
-    with_requests: Reader, monkeypatch: pytest.MonkeyPatch, taken: int, seconds: float, overrun: bool
+    with_requests: Reader, kernel: Kernel, monkeypatch: pytest.MonkeyPatch, handed_over: int, sampled: bool
 ) -> None:
-    with_requests._taken = taken  # of 1,000 a second
-    now = with_requests._counted_ns + int(seconds * 10**9)
-    monkeypatch.setattr(reader_module.time, "time_ns", lambda: now)
-    assert with_requests._overrun() is overrun
+    kernel.handed_over = handed_over  # of 1,000 a second
+    monkeypatch.setattr(time, "monotonic_ns", lambda: int(2.1 * 10**9))
+    with_requests._gather(0.0)
+    assert [share < 0.1 for share in kernel.shares] == [True] * sampled
 
 
 def test_lost_first_bytes_are_told_to_who_follows_connections(

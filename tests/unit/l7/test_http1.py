@@ -9,6 +9,7 @@ import pytest
 from http1_samples import GET, MS, OK, T0, WALL, Station, Stream
 
 from flows.agent.l7.redact import Redaction
+from flows.agent.probe.lanes import left_out
 from flows.agent.probe.payload import Origin
 from flows.agent.probe.record import Event
 from flows.agent.store.request_columns import HOST_BYTES, METHODS, Flag, Kind, State
@@ -333,6 +334,46 @@ def test_the_end_of_a_connection_ends_its_requests() -> None:
     assert station.row()["flags"] & Flag.CONNECTION_END
     assert station.events[-1] == (0, Event.NO_RESPONSE, T0 + 5 * MS)
     assert station.end(1, T0 + 6 * MS).end(3, T0).events[-1] == (0, Event.NO_RESPONSE, T0 + 5 * MS)
+
+
+@pytest.mark.parametrize(
+    ("shares", "told"),
+    [
+        ([(T0 - MS, 0.0)], False),  # taken in the very moment
+        ([(T0 + 2 * MS, 0.0)], False),  # taken before
+        ([(T0 - MS, 0.0), (T0 + 2 * MS, 1.0)], False),  # the answer may have come before all were taken again
+        ([(T0 - 2 * MS, 0.0), (T0 - MS, 1.0)], True),
+        ([(T0 + MS, 1.0)], True),
+    ],
+)
+def test_what_was_not_looked_for_is_not_told_unanswered(shares: list[tuple[int, float]], told: bool) -> None:
+    ends, times_out = Station(), Station(timeout_ns=10 * MS)
+    for station in (ends, times_out):
+        station.take(Stream().ask(time_ns=T0))
+        for time_ns, share in shares:
+            station.http.sampling.begin(left_out(share), time_ns)
+    for station, events in ((ends, ends.end(1, T0 + 5 * MS).events), (times_out, times_out.expire(T0 + 12 * MS).events)):
+        assert [event for _, event, _ in events] == [Event.REQUEST] + [Event.NO_RESPONSE] * told
+        assert station.http.counts() == ({} if told else {"http: answer not seen": 1})
+
+
+@pytest.mark.parametrize(("share", "told"), [(1.0, True), (0.999_999, False)])
+def test_of_plaintext_any_answer_may_have_been_left_out_while_there_was_a_sample(share: float, told: bool) -> None:
+    station = Station().take(Stream(origin=Origin.OPENSSL).ask(time_ns=T0))
+    station.http.sampling.begin(left_out(share), T0 + 1)
+    assert [event for _, event, _ in station.end(1, T0 + MS).events] == [Event.REQUEST] + [Event.NO_RESPONSE] * told
+
+
+def test_a_sample_is_of_those_whose_answers_leave() -> None:
+    """Of many that wait, those of the share that is left are told."""
+    streams, station = [Stream(number, start=1_000 * number) for number in range(1, 401)], Station()
+    station.take(*(stream.ask(time_ns=T0) for stream in streams))
+    station.http.sampling.begin(left_out(0.25), T0 + 1)
+    for stream in streams:
+        station.end(stream.conn_id, T0 + MS)
+    told = sum(event == Event.NO_RESPONSE for _, event, _ in station.events)
+    assert 60 <= told <= 140
+    assert station.http.counts() == {"http: answer not seen": 400 - told}
 
 
 def test_what_waits_is_bounded() -> None:

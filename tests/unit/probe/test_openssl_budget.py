@@ -72,3 +72,9 @@ def test_a_percentage_is_of_all_cpus_and_100_is_no_bound() -> None:
     assert allowed(1, 2) == pytest.approx(0.02 / CALL_SECONDS)
     budget = Budget(allowed(100, 1), 0.0)
     assert all(budget.look(step * LOOK, 10**9 * step) for step in range(1, 100))
+
+
+def test_who_calls_is_looked_at_more_often() -> None:
+    budget = Budget(ALLOWED, 0.0)
+    assert not budget.busy
+    assert [(budget.look(now, calls), budget.busy)[1] for now, calls in ((0.1, 0), (0.2, 7), (0.3, 7))] == [False, True, False]
