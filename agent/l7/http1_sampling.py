@@ -1,4 +1,4 @@
-"""Answers that were left out on purpose: while one was on its way, the share of requests that leave the kernel may have fallen."""
+"""Answers that were left out on purpose: while one was on its way, the share of requests that leave may have fallen."""
 
 from __future__ import annotations
 
