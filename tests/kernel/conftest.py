@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import hosts
+import plaintext_reading
 import pytest
+import tls
 from first_bytes import SETTINGS, Listener
 from watching import QUICK, Watch
 
 from flows.agent.probe.cgroup import find_subtree
+from flows.agent.probe.openssl import OpenSslProbe
+from flows.agent.probe.openssl_source import PlaintextCounter
 from flows.agent.probe.probe import Probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from plaintext_reading import Hosts, Losses
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +51,50 @@ def listener(first_bytes_probe: Probe, both_hosts: tuple[Path, hosts.Host, hosts
     first_bytes_probe.sample(1.0)
     made.begin()
     return made
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tls.certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def idle(both_hosts: Hosts) -> Iterator[Hosts]:
+    """Somebody who has the library, as any container's first process: so that it is found before the test's processes start."""
+    _, client, server = both_hosts
+    with client.start(plaintext_reading.wait) as one, server.start(plaintext_reading.wait) as other:
+        for running in (one, other):
+            running.heard()
+        yield both_hosts
+        for running in (one, other):
+            running.process.kill()
+
+
+@pytest.fixture(scope="module")
+def packets(both_hosts: Hosts) -> Iterator[Probe]:
+    """Beside every agent's probe on OpenSSL is one on packets."""
+    with Probe(QUICK, find_subtree(both_hosts[0])) as probe:
+        yield probe
+
+
+@pytest.fixture(scope="module")
+def lasting(both_hosts: Hosts) -> Iterator[OpenSslProbe]:
+    with OpenSslProbe(plaintext_reading.SETTINGS, find_subtree(both_hosts[0])) as probe:
+        yield probe
+
+
+@pytest.fixture
+def probe(packets: Probe, lasting: OpenSslProbe, idle: Hosts) -> Iterator[OpenSslProbe]:
+    """One for all tests that want nothing special of it: making one takes seconds."""
+    packets.show_calls(lasting.calls)
+    lasting.rescan()
+    plaintext_reading.read(lasting)
+    yield lasting
+    lasting.exclude(())
+
+
+@pytest.fixture
+def losses(probe: OpenSslProbe) -> Losses:
+    """What was counted since the test began."""
+    before = probe.counters() | {PlaintextCounter.CALLS: sys.maxsize}  # of these there are always some
+    return lambda: {counter: count - before[counter] for counter, count in probe.counters().items() if count > before[counter]}
