@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from flows.agent.l7.http1_connections import link
-from flows.agent.l7.http1_distinct import distinct
 from flows.agent.l7.http1_headers import kept
 from flows.agent.l7.http1_rows import join, pick
 from flows.agent.l7.http1_text import CR, LF, SPACE, Text, word
@@ -16,6 +15,7 @@ from flows.agent.store.request_columns import HEADER_BYTES, METHODS, Flag
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from flows.agent.l7.http1_distinct import Some
     from flows.agent.l7.redact import Redaction
 
 # An answer as pairing needs it. link: see http1_connections; row: of its payload; head: bytes of the head, -1: its end was not
@@ -38,31 +38,34 @@ _VERSION: Final = word(b"HTTP/1.")
 _LENGTH_DIGITS: Final = 15
 
 
-def read(text: Text, dtype: np.dtype[np.void]) -> tuple[NDArray[np.void], NDArray[np.int64]]:
-    """Answers of this dtype that n payloads begin with (k,): row, status, version, flags, head and body are set; and where each
-    text goes on.
+def read(
+    text: Text, rows: NDArray[np.int64], dtype: np.dtype[np.void]
+) -> tuple[NDArray[np.void], NDArray[np.int64], NDArray[np.int64]]:
+    """Answers of this dtype that texts begin with (k,): status, version, flags, head and body are set. rows: which texts (n,).
 
-    The latter is a flat index (k,), -1: nowhere.
+    Then which of these texts they are of (k,); and where each text goes on: a flat index (k,), -1: nowhere.
     """
-    at = text.words[text.begin]
-    digit = text.flat[text.begin + 7] - np.uint8(ord("0"))
-    digit[text.end <= text.begin + 7] = 0  # the version's second number did not come with this packet
-    status, whole = _status(text)
-    begins = (at & np.uint64((1 << 56) - 1)) == _VERSION
-    row = (begins & (text.end >= text.begin + 7) & (digit <= 9) & (status >= 0)).nonzero()[0]
-    answers = np.zeros(len(row), dtype)
-    answers["row"], answers["status"], answers["version"] = row, status[row], digit[row] + np.uint16(10)
-    answers["flags"] = np.where(whole[row], 0, Flag.ANSWER_CUT)
-    body = text.body[row]
-    answers["head"] = np.where(body < 0, -1, body - text.begin[row])
-    answers["body"] = content_length(text)[row]
-    return answers, np.where((body >= 0) & (body < text.end[row]), body, -1)
+    begin, end = text.begin.take(rows), text.end.take(rows)
+    digit = text.flat[begin + 7] - np.uint8(ord("0"))
+    digit[end <= begin + 7] = 0  # the version's second number did not come with this packet
+    status, whole = _status(text, begin, end - begin)
+    begins = (text.words[begin] & np.uint64((1 << 56) - 1)) == _VERSION
+    ok = begins & (end >= begin + 7) & (digit <= 9) & (status >= 0)
+    if not ok.all():
+        rows, begin, end, status, whole, digit = (each[ok] for each in (rows, begin, end, status, whole, digit))
+    answers = np.zeros(len(rows), dtype)
+    answers["status"], answers["version"] = status, digit + np.uint16(10)
+    answers["flags"] = np.where(whole, 0, Flag.ANSWER_CUT)
+    body = text.body.take(rows)
+    answers["head"] = np.where(body < 0, -1, body - begin)
+    answers["body"] = content_length(text, rows)
+    return answers, rows, np.where((body >= 0) & (body < end), body, -1)
 
 
-def _status(text: Text) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Status codes (n,): -1 where there is none, 0 where the packet ends within it; and where it does not, bool (n,)."""
-    sizes = text.end - text.begin
-    blank, *code, behind = np.ascontiguousarray(text.windows(text.begin, 13)[:, 8:].T)
+def _status(text: Text, begin: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Status codes (n,) of texts of so many bytes: -1 where there is none, 0 where the packet ends within it; and where it does
+    not, bool (n,)."""
+    blank, *code, behind = np.ascontiguousarray(text.windows(begin, 13)[:, 8:].T)
     digits = [each - np.uint8(ord("0")) for each in code]
     ok = ((blank == SPACE) | (sizes <= 8)) & ((digits[0] > 0) | (sizes <= 9))
     for place, digit in enumerate(digits, 9):
@@ -73,19 +76,21 @@ def _status(text: Text) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     return np.where(ok, np.where(whole, status, 0), -1), whole
 
 
-def read_all(payloads: NDArray[np.void], dtype: np.dtype[np.void], rules: Redaction) -> tuple[NDArray[np.void], int]:
-    """All answers in payloads, for final ones may follow interim ones; and how many payloads are none."""
-    if not len(payloads):
-        return np.zeros(0, dtype), 0
-    texts = distinct(payloads)
-    text, rows, offset = texts.text, np.arange(len(texts.text)), np.zeros(len(texts.text), np.int64)
-    found: list[NDArray[np.void]] = []
-    for _ in range(MOST_INTERIM):
-        answers, body = read(text, dtype)
+def read_all(
+    payloads: NDArray[np.void], some: Some, dtype: np.dtype[np.void], rules: Redaction
+) -> tuple[NDArray[np.void], int]:
+    """All answers in payloads (n,), for final ones may follow interim ones, `row` set; and how many payloads are none.
+
+    some: the payloads' texts.
+    """
+    text, rows = some.text, some.rows
+    texts, offset = np.arange(len(text)), np.zeros(len(text), np.int64)  # which text, and where in it, each one here is
+    found = [np.zeros(0, dtype)]
+    for _ in range(MOST_INTERIM if len(payloads) else 0):
+        answers, inner, body = read(text, rows, dtype)
         if rules.keeps_headers:
-            answers["headers"] = kept(text, answers["row"], rules)
-        inner = answers["row"].copy()
-        of, which = texts.all_with(rows[inner])
+            answers["headers"] = kept(text, inner, rules)
+        of, which = some.all_with(texts[inner])
         found.append(pick(answers, which))
         found[-1]["row"] = of
         place(found[-1], payloads, offset[inner][which])
@@ -93,14 +98,14 @@ def read_all(payloads: NDArray[np.void], dtype: np.dtype[np.void], rules: Redact
         if not follows.any():
             break
         inner, body = inner[follows], body[follows]
-        rows, offset = rows[inner], offset[inner] + body - text.begin[inner]
-        text = text.rest(inner, body)
-    return join(*found), len(payloads) - len(found[0])
+        texts, offset = texts[inner], offset[inner] + body - text.begin[inner]
+        text, rows = text.rest(inner, body), np.arange(len(inner))
+    return join(*found), len(payloads) - len(found[min(1, len(found) - 1)])
 
 
-def content_length(text: Text, none: int = -1) -> NDArray[np.int64]:
-    """Content-Length of n heads; none: what it is where there is none; -1: not a number, or sent in chunks (RFC 9112, 6.3)."""
-    line, chunked = text.header(b"content-length"), text.header(b"transfer-encoding") >= 0
+def content_length(text: Text, rows: NDArray[np.int64], none: int = -1) -> NDArray[np.int64]:
+    """Content-Length of heads (n,); none: what it is where there is none; -1: not a number, or sent in chunks (RFC 9112, 6.3)."""
+    line, chunked = text.header(b"content-length").take(rows), text.header(b"transfer-encoding").take(rows) >= 0
     lengths = np.where(chunked, -1, none)
     there = ((line >= 0) & ~chunked).nonzero()[0]
     if there.size:

@@ -36,7 +36,7 @@ _NARROW: Final = 32  # bytes of targets that are looked at in any case: the sche
 
 
 class Heads(NamedTuple):
-    """Requests among n payloads, k of them. row: which payloads (k,); the others are no requests.
+    """Requests among payloads, k of them. row: which texts, or payloads (k,); the others are no requests.
 
     method, version, flags, text (k, TEXT_BYTES), host (k, HOST_BYTES): columns of request rows, redacted. begun: requests that
     begin in what was captured (k,), 0: not known; size: bytes from the first one's beginning to the last one's end, 0: not known.
@@ -82,9 +82,9 @@ class _Line(NamedTuple):
         return self if which.all() else _Line._make(column[which] for column in self)
 
 
-def read(text: Text, rules: Redaction) -> Heads:
-    """What n payloads that begin like requests say."""
-    line, target = _checked(text, _lines(text))
+def read(text: Text, rows: NDArray[np.int64], rules: Redaction) -> Heads:
+    """What texts that begin like requests say; rows: which they are (n,)."""
+    line, target = _checked(text, _lines(text, rows))
     hosts = _hosts(text, line.row, rules)
     whole = _forms(text, line, target, hosts, rules)
     paths = rules.paths(target, line.size, line.cut, whole)
@@ -101,49 +101,50 @@ def read(text: Text, rules: Redaction) -> Heads:
     return Heads(line.row, line.method, line.version, flags, kept, hosts.host, count, size)
 
 
-def _lines(text: Text) -> _Line:
+def _lines(text: Text, rows: NDArray[np.int64]) -> _Line:
     """Lines that may be request lines; targets are not looked at yet."""
-    count = np.arange(len(text))
-    spaces = text.windows(text.begin, LONGEST_METHOD + 1) == SPACE
+    begin, last, end = text.begin.take(rows), text.end.take(rows), text.first_line.take(rows)
+    spaces = text.windows(begin, LONGEST_METHOD + 1) == SPACE
     size = spaces.argmax(axis=1)
-    method, known = _methods(text, size)
-    start, end = text.begin + size + 1, text.first_line
-    whole = end < text.end
+    method, known = _methods(text, begin, size)
+    start = begin + size + 1
+    whole = end < last
     end = end - (whole & (text.flat[end - 1] == CR))
     versioned = whole & (end - VERSION_BYTES > start) & (text.words[np.maximum(end - VERSION_BYTES, 0)] == _VERSION)
     digit = text.flat[end - 1] - np.uint8(ord("0"))
     versioned &= digit <= 9
-    open_end, rest = _open_ends(text, start, whole)
+    open_end, rest = _open_ends(text, rows, start, whole)
     cut = ~whole & (rest < 0)
     end = np.where(whole, end - VERSION_BYTES, open_end)
-    ok = known & spaces[count, size] & (start < text.end) & (end > start) & (versioned | (~whole & (rest < 2)))
-    return _Line(count, method, np.where(whole, digit + np.uint16(10), 0).astype(np.uint16), start, end - start, cut).pick(ok)
+    ok = known & spaces[np.arange(len(rows)), size] & (start < last) & (end > start) & (versioned | (~whole & (rest < 2)))
+    return _Line(rows, method, np.where(whole, digit + np.uint16(10), 0).astype(np.uint16), start, end - start, cut).pick(ok)
 
 
-def _methods(text: Text, size: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Numbers of methods of `size` bytes (n,), and whether they are methods: any capitals are, with number 0."""
-    first = text.words[text.begin] & _MASKS.take(np.minimum(size, 8))
+def _methods(text: Text, begin: NDArray[np.int64], size: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Numbers of methods of `size` bytes (n,) at `begin`, and whether they are methods: any capitals are, with number 0."""
+    first = text.words[begin] & _MASKS.take(np.minimum(size, 8))
     at = np.minimum(np.searchsorted(_METHOD_WORDS, first), len(_METHOD_WORDS) - 1)
-    ninth = (size < 9) | (text.flat[text.begin + 8] == ord("H"))  # PROPPATCH is the only one that long
+    ninth = (size < 9) | (text.flat[begin + 8] == ord("H"))  # PROPPATCH is the only one that long
     known = (_METHOD_WORDS[at] == first) & (_METHOD_BYTES[at] == size) & ninth
     others = (~known & (size > 0)).nonzero()[0]
     method = np.where(known, _METHOD_NUMBERS[at], 0).astype(np.uint8)
     if others.size:
-        letters = text.windows(text.begin[others], LONGEST_METHOD)
+        letters = text.windows(begin[others], LONGEST_METHOD)
         capital = ((letters >= ord("A")) & (letters <= ord("Z"))) | (letters == ord("-"))
         known[others] = (capital | (np.arange(LONGEST_METHOD) >= size[others, None])).all(axis=1)
     return method, known
 
 
-def _open_ends(text: Text, start: NDArray[np.int64], whole: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+def _open_ends(
+    text: Text, rows: NDArray[np.int64], start: NDArray[np.int64], whole: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
     """Where targets end if the line's end was not captured (n,); what follows: -1 nothing, 1 part of a version, 2 else (n,)."""
-    rest = np.full(len(text), -1, np.int8)
+    rest, end = np.full(len(rows), -1, np.int8), text.end.take(rows)
     row = (~whole).nonzero()[0]
     if not row.size:
-        return text.end, rest
-    end = text.end.copy()
-    begin, last, column = text.begin[row], text.end[row], np.arange(text.width)
-    spaces = (text.matrix[row] == SPACE) & (column >= (start[row] - begin)[:, None]) & (column < (last - begin)[:, None])
+        return end, rest
+    begin, last, column = text.begin[rows[row]], end[row], np.arange(text.width)
+    spaces = (text.matrix[rows[row]] == SPACE) & (column >= (start[row] - begin)[:, None]) & (column < (last - begin)[:, None])
     at = spaces.argmax(axis=1)
     found = spaces[np.arange(len(row)), at]
     end[row] = np.where(found, begin + at, last)
@@ -183,7 +184,7 @@ def _authority(target: NDArray[np.uint8], size: NDArray[np.int64]) -> NDArray[np
 def _hosts(text: Text, rows: NDArray[np.int64], rules: Redaction) -> _Hosts:
     """Hosts of the given payloads by their headers (k, HOST_BYTES), and flags (k,)."""
     host, flags = hosts = _Hosts(np.zeros((len(rows), HOST_BYTES), np.uint8), np.full(len(rows), Flag.HOST_UNKNOWN, np.uint16))
-    line = text.header(b"host")[rows]
+    line = text.header(b"host").take(rows)
     there = (line >= 0).nonzero()[0]
     if there.size:
         values = text.values(line[there], b"host", HOST_BYTES)
@@ -201,7 +202,7 @@ def _hosts(text: Text, rows: NDArray[np.int64], rules: Redaction) -> _Hosts:
 
 def _extents(text: Text, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
     """Of these payloads `begun` and `size`: bytes behind a request may be another one (RFC 9112, section 6.3)."""
-    body, length, begin = text.body[rows], content_length(text, none=0)[rows], text.begin[rows]
+    body, length, begin = text.body.take(rows), content_length(text, rows, none=0), text.begin.take(rows)
     known = (body >= 0) & (length >= 0)
     size = (body + length - begin) * known
     count = np.ones(len(rows), np.uint8)

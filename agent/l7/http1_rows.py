@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -18,8 +19,8 @@ PAYLOAD: Final = np.dtype([(name, SHORT_PAYLOAD[name]) for name in SHORT_PAYLOAD
 
 def heads(payloads: NDArray[np.void], which: NDArray[np.int64]) -> NDArray[np.void]:
     """Some payloads, by number, without their text: PAYLOAD (k,), copies."""
-    head = np.dtype({"names": ["head"], "formats": [f"V{PAYLOAD.itemsize}"], "itemsize": payloads.dtype.itemsize})
-    chosen: NDArray[np.void] = payloads.view(head)["head"][which].view(PAYLOAD)
+    plain = np.ndarray(len(payloads), _bytes(PAYLOAD.itemsize), payloads, strides=payloads.strides)
+    chosen: NDArray[np.void] = plain[which].view(PAYLOAD)
     return chosen
 
 
@@ -59,4 +60,9 @@ def put(rows: NDArray[np.void], which: NDArray[np.int64] | NDArray[np.bool_], va
 
 
 def _plain(rows: NDArray[np.void]) -> NDArray[np.void]:
-    return rows.view(f"V{rows.dtype.itemsize}")
+    return rows.view(_bytes(rows.dtype.itemsize))
+
+
+@lru_cache
+def _bytes(size: int) -> np.dtype[np.void]:
+    return np.dtype((np.void, size))

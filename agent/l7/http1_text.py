@@ -93,6 +93,7 @@ class Text:
         self.end = self.begin + np.minimum(captured, width)
         # Eight bytes from each place on, little-endian: most questions about a text are answered by comparing one of these.
         self.words = np.ndarray((self.flat.size - 7,), "<u8", self.flat, strides=(1,))
+        self._headers: dict[bytes, NDArray[np.int64]] = {}
 
     def __len__(self) -> int:
         return len(self.begin)
@@ -163,6 +164,11 @@ class Text:
 
     def header(self, name: bytes) -> NDArray[np.int64]:
         """Index into `lines` of the line feed before each head's first header of this name, -1 where there is none (n,)."""
+        if name not in self._headers:
+            self._headers[name] = self._header(name)
+        return self._headers[name]
+
+    def _header(self, name: bytes) -> NDArray[np.int64]:
         at, row = self.lines
         (case, mask, wanted), *others = name_words(name)
         left = (((self.line_words | case) & mask) == wanted).nonzero()[0]

@@ -59,9 +59,11 @@ class RequestStore:
         with self.lock:
             self._used |= rows.keys()
             here = numbers >= self.oldest
-            at = numbers[here] % self.capacity
+            if not here.all():
+                numbers, rows = numbers[here], {name: values[here] for name, values in rows.items()}
+            at = numbers % self.capacity
             for name, values in rows.items():
-                self._columns[name][at] = values[here]
+                self._columns[name][at] = values
 
     def stored(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which requests are still there; bool (n,). The caller holds the lock, or is the only writer."""
@@ -76,7 +78,7 @@ class RequestStore:
     def take(self, numbers: NDArray[np.int64], names: Iterable[str] = COLUMNS) -> dict[str, NDArray[Any]]:
         """Copies of the given requests, by number. The caller holds the lock, or is the only writer, and they are stored."""
         at = numbers % self.capacity
-        return {name: self._columns[name][at] for name in names}
+        return {name: self._columns[name].take(at, axis=0) for name in names}  # of wide ones ten times as fast as indexing
 
     def column(self, name: str, first: int, last: int) -> NDArray[Any]:
         """Values of requests first..last-1, in order; a view where possible. The caller holds the lock, and they are stored."""

@@ -139,7 +139,7 @@ class FlowStore:
     def take(self, numbers: NDArray[np.int64], names: Iterable[str] = COLUMNS) -> Rows:
         """Copies of the given flows, by number. The caller holds the lock, and the flows are stored."""
         rows = numbers % self.capacity
-        return {name: self._columns[name][rows] for name in names}
+        return {name: self._columns[name].take(rows, axis=0) for name in names}
 
     def endpoints_in_use(self) -> NDArray[np.uint32]:
         """Endpoint numbers that stored flows refer to, sorted."""
