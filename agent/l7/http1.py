@@ -30,6 +30,7 @@ from flows.agent.l7.http1_pairing import MOST_WAITING, Waiting, requests_of
 from flows.agent.l7.http1_pipelining import Pipelining
 from flows.agent.l7.http1_recent import Recent
 from flows.agent.l7.http1_rows import PAYLOAD, heads, join, pick
+from flows.agent.l7.masks import all_of, any_of, number
 from flows.agent.probe.payload import SHORT_PAYLOAD, Origin, PayloadKind
 from flows.agent.probe.record import Event
 from flows.agent.store.request_columns import Flag, Kind, State
@@ -45,6 +46,7 @@ TIMEOUT_NS: Final = 60 * 10**9  # nginx's, and most proxies', time to wait for a
 LATE_FACTOR: Final = 10  # an answer that is later than so many timeouts is not waited for
 PART_BYTES: Final = 2 << 20  # text looked at in one go: what is computed from it fits into the caches, whatever it is
 PIPELINED: Final = np.uint16(Flag.PIPELINED)
+KINDS: Final = [number(kind, np.uint8) for kind in (PayloadKind.HTTP_REQUEST, PayloadKind.HTTP_RESPONSE)]
 
 
 class Http1:
@@ -85,7 +87,7 @@ class Http1:
     def _take(self, payloads: NDArray[np.void], to_wall_ns: int) -> tuple[Events, Events]:
         """Of one part. Requests' and answers' texts are looked at together, for each step takes some time whatever it is of."""
         texts, kind = distinct(payloads), payloads["kind"]
-        asked, answered = (texts.some((kind == each).nonzero()[0]) for each in (PayloadKind.HTTP_REQUEST, PayloadKind.HTTP_RESPONSE))
+        asked, answered = (texts.those((kind == each).nonzero()[0]) for each in KINDS)
         came = heads(payloads, answered.which)
         answers, others = read_all(came, answered, self._answer_dtype, self._rules)
         self._counts["http: not a status line"] += others
@@ -152,7 +154,7 @@ class Http1:
         if http is not None:
             asked, known, own = asked.pick(http), pick(known, http), own[http]
         new = self._is_new(asked.requests, known, own)
-        if not new.all():
+        if not all_of(new):
             asked, known, own = asked.pick(new), pick(known, new), own[new]
         payloads, requests, read, headers = asked
         requests["flags"] |= (own & known["pipelines"]) * PIPELINED
@@ -174,10 +176,10 @@ class Http1:
         """Not sent again; bool (n,). known, own: what is remembered of their connections."""
         new = self._recent.add(requests)
         old = own & known["settled"] & ~after(requests["sequence"], known["sequence"])
-        if old.any():
+        if any_of(old):
             # Packets of pipelined requests may arrive in another order; what is sent again expects what nobody else does.
             new &= ~old | self._waiting.others(requests)
-        self._counts["http: request again"] += int((~new).sum())
+        self._counts["http: request again"] += len(new) - int(np.count_nonzero(new))
         return new
 
     def _answer(self, answers: NDArray[np.void], payloads: NDArray[np.void], to_wall_ns: int) -> Events:
@@ -216,8 +218,10 @@ class Http1:
         if not len(requests):
             return nothing()
         flags = requests["flags"] | answers["flags"]
-        flags |= requests["given_up"] * np.uint16(Flag.LATE)
-        flags |= (answers["status"] == SWITCHING) * np.uint16(Flag.UPGRADED)
+        switching = answers["status"] == SWITCHING
+        for which, flag in ((requests["given_up"], Flag.LATE), (switching, Flag.UPGRADED)):
+            if any_of(which):
+                flags[which] |= np.uint16(flag)
         sizes = sizes_of(requests["method"], answers)
         announced = bounded(sizes)
         unsized = ((sizes < 0) & ((requests["flags"] & PIPELINED) == 0)).nonzero()[0]
@@ -238,8 +242,7 @@ class Http1:
             before = self._store.take(numbers[here], ("headers",))["headers"]
             self._store.answer(numbers[here], {"headers": appended(before, answers["headers"][here])})
         self._connections.answer(answers, requests, announced)
-        switching = answers["status"] == SWITCHING
-        if switching.any():
+        if any_of(switching):
             self._limits.upgrade(pick(answers, switching))
         return _events(numbers, Event.RESPONSE, answers["time_ns"])
 

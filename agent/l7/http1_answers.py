@@ -10,6 +10,7 @@ from flows.agent.l7.http1_connections import link
 from flows.agent.l7.http1_headers import kept
 from flows.agent.l7.http1_rows import join, pick
 from flows.agent.l7.http1_text import CR, LF, SPACE, Text, word
+from flows.agent.l7.masks import any_of, number
 from flows.agent.store.request_columns import HEADER_BYTES, METHODS, Flag
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ MOST_INTERIM: Final = 8  # answers before the final one in one payload; 100, 102
 SWITCHING: Final = 101
 PLACED: Final = ("conn_id", "time_ns", "acknowledged", "sent", "origin", "slice", "sequence", "length")  # what place() looks at
 HEAD, CONNECT = METHODS.index("HEAD"), METHODS.index("CONNECT")
+_HEAD, _CONNECT = number(HEAD, np.uint8), number(CONNECT, np.uint8)
+_FINAL: Final = number(200, np.uint16)
+_ZERO: Final = number(0, np.int64)
+_EMPTY: Final = np.isin(np.arange(1 << 16), (204, 304, SWITCHING))  # by status
 _VERSION: Final = word(b"HTTP/1.")
 _LENGTH_DIGITS: Final = 15
 
@@ -76,9 +81,7 @@ def _status(text: Text, begin: NDArray[np.int64], sizes: NDArray[np.int64]) -> t
     return np.where(ok, np.where(whole, status, 0), -1), whole
 
 
-def read_all(
-    payloads: NDArray[np.void], some: Some, dtype: np.dtype[np.void], rules: Redaction
-) -> tuple[NDArray[np.void], int]:
+def read_all(payloads: NDArray[np.void], some: Some, dtype: np.dtype[np.void], rules: Redaction) -> tuple[NDArray[np.void], int]:
     """All answers in payloads (n,), for final ones may follow interim ones, `row` set; and how many payloads are none.
 
     some: the payloads' texts.
@@ -123,7 +126,10 @@ def content_length(text: Text, rows: NDArray[np.int64], none: int = -1) -> NDArr
 
 def is_interim(answers: NDArray[np.void]) -> NDArray[np.bool_]:
     """Which do not complete a request: 100 to 199, but for 101 Switching Protocols (RFC 9110, section 15.2)."""
-    mask: NDArray[np.bool_] = (answers["status"] >= 100) & (answers["status"] < 200) & (answers["status"] != SWITCHING)
+    status = answers["status"]
+    mask: NDArray[np.bool_] = status < _FINAL
+    if any_of(mask):  # as of few
+        mask &= (status >= 100) & (status != SWITCHING)
     return mask
 
 
@@ -142,8 +148,13 @@ def place(answers: NDArray[np.void], payloads: NDArray[np.void], offset: NDArray
 
 def sizes_of(method: NDArray[np.uint8], answers: NDArray[np.void]) -> NDArray[np.int64]:
     """Bytes of answers as their heads tell; -1: they do not. RFC 9112, section 6.3."""
-    status = answers["status"]
-    empty = (method == HEAD) | (status == 204) | (status == 304) | (status == SWITCHING)
-    empty |= (method == CONNECT) & (status // 100 == 2)
-    body = np.where(empty, 0, answers["body"])
-    return np.where((answers["head"] >= 0) & (body >= 0), answers["head"] + body, -1)
+    status, head, body = answers["status"], answers["head"], answers["body"].copy()
+    empty = _EMPTY.take(status)
+    empty |= method == _HEAD
+    connected = method == _CONNECT
+    if any_of(connected):
+        empty |= connected & (status // 100 == 2)
+    body[empty] = 0
+    sizes: NDArray[np.int64] = head + body
+    sizes[(head < _ZERO) | (body < _ZERO)] = -1
+    return sizes

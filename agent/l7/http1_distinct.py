@@ -9,12 +9,15 @@ import numpy as np
 
 from flows.agent.l7.http1_keys import Keys
 from flows.agent.l7.http1_text import Text
+from flows.agent.l7.masks import any_of, number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FEW: Final = 64  # texts: finding equal ones would take longer than reading them
 _SEEDS: Final = np.array([secrets.randbits(64) | 1 for _ in range(1 << 8)], np.uint64)  # for the words of 2,048 bytes
+
+_HALF: Final = number(32, np.uint64)
 
 
 class Some(NamedTuple):
@@ -29,7 +32,7 @@ class Some(NamedTuple):
     of: NDArray[np.int64]
 
     def all_with(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Those (j,), as indices into `which`, that have the given texts, which ascend; and of each its text's index there (j,)."""
+        """Those (j,), as indices into `which`, that have the given texts, which ascend; of each its text's index there (j,)."""
         places = np.full(len(self.text), -1)
         places[rows] = np.arange(len(rows))
         places = places.take(self.of)
@@ -43,7 +46,7 @@ class Distinct(NamedTuple):
     text: Text
     of: NDArray[np.int64]
 
-    def some(self, which: NDArray[np.int64]) -> Some:
+    def those(self, which: NDArray[np.int64]) -> Some:
         """Of these payloads (m,)."""
         of, used = self.of.take(which), np.zeros(len(self.text), bool)
         used[of] = True
@@ -67,11 +70,14 @@ def _first_equal(words: NDArray[np.uint64], captured: NDArray[np.uint64]) -> NDA
     """Of each text (n, w) one that is equal, the same for all that are (n,), or itself."""
     mixed = np.einsum("ij,j->i", words, _SEEDS[: words.shape[1]])  # of integers faster than @
     mixed += captured * _SEEDS[-1]
-    mixed ^= mixed >> np.uint64(32)
+    mixed ^= mixed >> _HALF
     mixed *= _SEEDS[-2]
     at = Keys(mixed).equal()
-    other = (words.take(at, axis=0) != words) if len(words) else np.zeros((0, 1), bool)
-    if other.any() or (captured[at] != captured).any():  # nearly never: equal hashes of other texts
-        wrong = other.any(axis=1) | (captured[at] != captured)
-        at[wrong] = wrong.nonzero()[0]
+    twice = (at != np.arange(len(at))).nonzero()[0]
+    same = at[twice]
+    other = words.take(twice, axis=0) != words.take(same, axis=0)
+    lengths = captured[twice] != captured[same]
+    if any_of(other) or any_of(lengths):  # nearly never: equal hashes of other texts
+        wrong = twice[other.any(axis=1) | lengths]
+        at[wrong] = wrong
     return at

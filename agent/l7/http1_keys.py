@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from flows.agent.l7.masks import all_of, any_of, number
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -20,7 +22,7 @@ class Keys:
         """keys: (n,), not changed afterwards."""
         self.keys = keys
         bits = max(_LEAST_LOG2, len(keys).bit_length() + _SPARSITY_LOG2)
-        self._shift = np.uint64(64 - bits)
+        self._shift = number(64 - bits, np.uint64)
         self._table = np.zeros(1 << bits, np.int32)
         slots, places = self._slots(keys), np.arange(len(keys), dtype=np.int32)
         self._table[slots] = places
@@ -30,9 +32,9 @@ class Keys:
         self._shared[slots[others]] = True
         self._others = others[np.argsort(keys[others])]
         self._other_keys = keys[self._others]
-        self.twice = bool(
-            (keys[winners[others]] == keys[others]).any() or (self._other_keys[1:] == self._other_keys[:-1]).any()
-        )  # whether any key is there more than once
+        # Whether any key is there more than once.
+        others, again = self._others, self._other_keys
+        self.twice = any_of(keys[winners[others]] == again) or any_of(again[1:] == again[:-1])
 
     def equal(self) -> NDArray[np.int64]:
         """Of each key one that is equal, the same for all that are (n,)."""
@@ -50,7 +52,7 @@ class Keys:
         slots = self._slots(wanted)
         at = self._table[slots].astype(np.int64)
         found = self.keys[at] == wanted
-        if self._others.size and not found.all():
+        if self._others.size and not all_of(found):
             left = (self._shared[slots] & ~found).nonzero()[0]
             place = np.minimum(np.searchsorted(self._other_keys, wanted[left]), len(self._others) - 1)
             at[left], found[left] = self._others[place], self._other_keys[place] == wanted[left]
