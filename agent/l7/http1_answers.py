@@ -10,7 +10,7 @@ from flows.agent.l7.http1_connections import link
 from flows.agent.l7.http1_headers import kept
 from flows.agent.l7.http1_rows import join, pick
 from flows.agent.l7.http1_text import CR, LF, SPACE, Text, word
-from flows.agent.l7.masks import any_of, number
+from flows.agent.l7.masks import all_of, any_of, number
 from flows.agent.store.request_columns import HEADER_BYTES, METHODS, Flag
 
 if TYPE_CHECKING:
@@ -40,7 +40,17 @@ _FINAL: Final = number(200, np.uint16)
 _ZERO: Final = number(0, np.int64)
 _EMPTY: Final = np.isin(np.arange(1 << 16), (204, 304, SWITCHING))  # by status
 _VERSION: Final = word(b"HTTP/1.")
+_SEVEN_BYTES: Final = word(b"\xff" * 7)
+_ZERO_DIGIT, _TEN_TIMES = number(ord("0"), np.uint8), number(10, np.uint8)
+_TEN, _CUT = number(10, np.uint16), number(Flag.ANSWER_CUT, np.uint16)
 _LENGTH_DIGITS: Final = 15
+_DIGITS, _BEYOND_NINE, _UPPERMOST = word(b"00000000"), word(b"\x76" * 8), word(b"\x80" * 8)
+_WORD_BITS: Final = number(64, np.int64)
+_PAIRS: Final = [  # by how many bits the second one of a pair of numbers lies behind, by what the first counts, where the sum is
+    (number(8, np.uint64), number(10, np.uint64), word(b"\xff\0" * 4)),
+    (number(16, np.uint64), number(100, np.uint64), word(b"\xff\xff\0\0" * 2)),
+    (number(32, np.uint64), number(10_000, np.uint64), word(b"\xff" * 4)),
+]
 
 
 def read(
@@ -51,34 +61,40 @@ def read(
     Then which of these texts they are of (k,); and where each text goes on: a flat index (k,), -1: nowhere.
     """
     begin, end = text.begin.take(rows), text.end.take(rows)
-    digit = text.flat[begin + 7] - np.uint8(ord("0"))
-    digit[end <= begin + 7] = 0  # the version's second number did not come with this packet
+    seventh = begin + 7
+    digit = text.flat[seventh] - _ZERO_DIGIT
+    digit[end <= seventh] = 0  # the version's second number did not come with this packet
     status, whole = _status(text, begin, end - begin)
-    begins = (text.words[begin] & np.uint64((1 << 56) - 1)) == _VERSION
-    ok = begins & (end >= begin + 7) & (digit <= 9) & (status >= 0)
-    if not ok.all():
+    begins = (text.words[begin] & _SEVEN_BYTES) == _VERSION
+    ok = begins & (end >= seventh) & (digit <= 9) & (status >= 0)
+    if not all_of(ok):
         rows, begin, end, status, whole, digit = (each[ok] for each in (rows, begin, end, status, whole, digit))
     answers = np.zeros(len(rows), dtype)
-    answers["status"], answers["version"] = status, digit + np.uint16(10)
-    answers["flags"] = np.where(whole, 0, Flag.ANSWER_CUT)
+    answers["status"], answers["version"] = status, digit + _TEN
+    answers["flags"] = ~whole * _CUT
     body = text.body.take(rows)
-    answers["head"] = np.where(body < 0, -1, body - begin)
+    begun = body >= 0
+    answers["head"] = np.where(begun, body - begin, -1)
     answers["body"] = content_length(text, rows)
-    return answers, rows, np.where((body >= 0) & (body < end), body, -1)
+    return answers, rows, np.where(begun & (body < end), body, -1)
 
 
 def _status(text: Text, begin: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Status codes (n,) of texts of so many bytes: -1 where there is none, 0 where the packet ends within it; and where it does
     not, bool (n,)."""
     blank, *code, behind = np.ascontiguousarray(text.windows(begin, 13)[:, 8:].T)
-    digits = [each - np.uint8(ord("0")) for each in code]
+    digits = [each - _ZERO_DIGIT for each in code]
     ok = ((blank == SPACE) | (sizes <= 8)) & ((digits[0] > 0) | (sizes <= 9))
     for place, digit in enumerate(digits, 9):
         ok &= (digit <= 9) | (sizes <= place)
     ok &= (behind == SPACE) | (behind == CR) | (behind == LF) | (sizes <= 12)
     whole = sizes >= 12
-    status = digits[0].astype(np.int64) * 100 + digits[1] * np.uint8(10) + digits[2]
-    return np.where(ok, np.where(whole, status, 0), -1), whole
+    status = digits[0].astype(np.int64) * 100 + digits[1] * _TEN_TIMES + digits[2]
+    if not all_of(whole):
+        status[~whole] = 0
+    if not all_of(ok):
+        status[~ok] = -1
+    return status, whole
 
 
 def read_all(payloads: NDArray[np.void], some: Some, dtype: np.dtype[np.void], rules: Redaction) -> tuple[NDArray[np.void], int]:
@@ -98,7 +114,7 @@ def read_all(payloads: NDArray[np.void], some: Some, dtype: np.dtype[np.void], r
         found[-1]["row"] = of
         place(found[-1], payloads, offset[inner][which])
         follows = is_interim(answers) & (body >= 0)
-        if not follows.any():
+        if not any_of(follows):
             break
         inner, body = inner[follows], body[follows]
         texts, offset = texts[inner], offset[inner] + body - text.begin[inner]
@@ -109,19 +125,34 @@ def read_all(payloads: NDArray[np.void], some: Some, dtype: np.dtype[np.void], r
 def content_length(text: Text, rows: NDArray[np.int64], none: int = -1) -> NDArray[np.int64]:
     """Content-Length of heads (n,); none: what it is where there is none; -1: not a number, or sent in chunks (RFC 9112, 6.3)."""
     line, chunked = text.header(b"content-length").take(rows), text.header(b"transfer-encoding").take(rows) >= 0
-    lengths = np.where(chunked, -1, none)
-    there = ((line >= 0) & ~chunked).nonzero()[0]
+    lengths, given = np.full(len(rows), none), line >= 0
+    if any_of(chunked):
+        lengths[chunked] = -1
+        given &= ~chunked
+    there = given.nonzero()[0]
     if there.size:
-        values = text.values(line[there], b"content-length", _LENGTH_DIGITS + 1)
-        digits = values.text - np.uint8(ord("0"))
-        good = values.whole & (values.lengths > 0) & (values.lengths <= _LENGTH_DIGITS)
-        total = np.zeros(len(there), np.int64)
-        for place in range(min(_LENGTH_DIGITS, int(values.lengths.max()))):
-            within, digit = place < values.lengths, digits[:, place]
-            good &= (digit <= 9) | ~within
-            total = np.where(within, total * 10 + digit, total)
-        lengths[there] = np.where(good, total, -1)
+        begin, end, whole = text.extents(line[there], b"content-length")
+        size = end - begin
+        numbers = _decimal(text.words[begin], size)
+        long = (whole & (size > 8) & (size <= _LENGTH_DIGITS)).nonzero()[0]
+        for at in long.tolist():  # more than 99 MB are few
+            digits = text.piece(int(begin[at]), int(end[at]))
+            numbers[at] = int(digits) if digits.isdigit() else -1
+        numbers[~whole] = -1
+        lengths[there] = numbers
     return lengths
+
+
+def _decimal(words: NDArray[np.uint64], size: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers of one to eight digits, from the words (n,) that begin with them; -1 of others. Digits are added up in pairs."""
+    digits = words ^ _DIGITS
+    digits <<= (_WORD_BITS - (np.minimum(np.maximum(size, 1), 8) << 3)).view(np.uint64)  # what is behind falls out
+    bad = (((digits + _BEYOND_NINE) | digits) & _UPPERMOST) != 0
+    for shift, ten, mask in _PAIRS:
+        digits = digits * ten + (digits >> shift) & mask
+    numbers: NDArray[np.int64] = digits.view(np.int64)
+    numbers[bad | (size < 1) | (size > 8)] = -1
+    return numbers
 
 
 def is_interim(answers: NDArray[np.void]) -> NDArray[np.bool_]:

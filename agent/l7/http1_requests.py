@@ -10,6 +10,7 @@ import numpy as np
 from flows.agent.l7.http1_answers import content_length
 from flows.agent.l7.http1_extents import bounded
 from flows.agent.l7.http1_text import CR, SPACE, Text, anywhere, word
+from flows.agent.l7.masks import all_of, any_of, number
 from flows.agent.store.request_columns import HOST_BYTES, METHODS, TEXT_BYTES, Flag
 
 if TYPE_CHECKING:
@@ -19,17 +20,23 @@ if TYPE_CHECKING:
 
     from flows.agent.l7.redact import Redaction
 
-SLASH, STAR, AT = b"/*@"
+SLASH, STAR, AT = (number(byte, np.uint8) for byte in b"/*@")
 VERSION_BYTES: Final = 9  # ` HTTP/1.1`
 LONGEST_METHOD: Final = 15
 MOST_IN_ONE: Final = 200  # requests in one packet
 CONNECT: Final = METHODS.index("CONNECT")
 
-_ORDER: Final = sorted(range(1, len(METHODS)), key=lambda number: int(word(METHODS[number].encode()[:8])))
-_METHOD_WORDS: Final = np.array([word(METHODS[number].encode()[:8]) for number in _ORDER], np.uint64)
-_METHOD_BYTES: Final = np.array([len(METHODS[number]) for number in _ORDER])
-_METHOD_NUMBERS: Final = np.array(_ORDER, np.uint8)
-_MASKS: Final = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
+_METHOD_WORDS: Final = np.array([word(method.encode()[:8]) for method in METHODS], np.uint64)
+_METHOD_BYTES: Final = np.array([len(method) or -1 for method in METHODS])
+# A method's number by the upper bits of its word times this, which are different for all of them.
+_SPREADING, _TO_SLOT = number(0x9E3779B97F4A7C15, np.uint64), number(64 - 10, np.uint64)
+_METHODS: Final = np.zeros(1 << 10, np.uint8)
+_METHODS[_METHOD_WORDS * _SPREADING >> _TO_SLOT] = np.arange(len(METHODS))
+_WORD: Final = number(8, np.int64)
+_MASKS: Final = np.array([(1 << 8 * min(size, 8)) - 1 for size in range(LONGEST_METHOD + 1)], np.uint64)
+_ZERO, _ONE = number(ord("0"), np.uint8), number(1, np.uint8)
+_TEN, _CUT, _REDACTED, _PIPELINED = (number(value, np.uint16) for value in (10, Flag.CUT, Flag.REDACTED, Flag.PIPELINED))
+_HOST_CUT, _HOST_UNKNOWN = number(Flag.HOST_CUT, np.uint16), number(Flag.HOST_UNKNOWN, np.uint16)
 _VERSION: Final = word(b" HTTP/1.")
 _LINE_REST: Final = b"HTTP/1."
 _NARROW: Final = 32  # bytes of targets that are looked at in any case: the scheme of an absolute form is among them
@@ -79,7 +86,7 @@ class _Line(NamedTuple):
     cut: NDArray[np.bool_]
 
     def pick(self, which: NDArray[np.bool_]) -> _Line:
-        return self if which.all() else _Line._make(column[which] for column in self)
+        return self if all_of(which) else _Line._make(column[which] for column in self)
 
 
 def read(text: Text, rows: NDArray[np.int64], rules: Redaction) -> Heads:
@@ -89,11 +96,10 @@ def read(text: Text, rows: NDArray[np.int64], rules: Redaction) -> Heads:
     whole = _forms(text, line, target, hosts, rules)
     paths = rules.paths(target, line.size, line.cut, whole)
     flags = hosts.flags
-    flags |= np.where(paths.cut, np.uint16(Flag.CUT), np.uint16(0))
-    flags |= np.where(paths.changed, np.uint16(Flag.REDACTED), np.uint16(0))
+    flags |= paths.cut * _CUT
+    flags |= paths.changed * _REDACTED
     count, size = _extents(text, line.row)
-    if (count != 1).any():
-        flags[count != 1] |= np.uint16(Flag.PIPELINED)
+    flags |= (count != _ONE) * _PIPELINED
     kept = paths.text
     if kept.shape[1] < TEXT_BYTES:
         kept = np.zeros((len(kept), TEXT_BYTES), np.uint8)
@@ -106,29 +112,36 @@ def _lines(text: Text, rows: NDArray[np.int64]) -> _Line:
     begin, last, end = text.begin.take(rows), text.end.take(rows), text.first_line.take(rows)
     spaces = text.windows(begin, LONGEST_METHOD + 1) == SPACE
     size = spaces.argmax(axis=1)
-    method, known = _methods(text, begin, size)
-    start = begin + size + 1
-    whole = end < last
-    end = end - (whole & (text.flat[end - 1] == CR))
-    versioned = whole & (end - VERSION_BYTES > start) & (text.words[np.maximum(end - VERSION_BYTES, 0)] == _VERSION)
-    digit = text.flat[end - 1] - np.uint8(ord("0"))
-    versioned &= digit <= 9
-    open_end, rest = _open_ends(text, rows, start, whole)
-    cut = ~whole & (rest < 0)
-    end = np.where(whole, end - VERSION_BYTES, open_end)
-    ok = known & spaces[np.arange(len(rows)), size] & (start < last) & (end > start) & (versioned | (~whole & (rest < 2)))
-    return _Line(rows, method, np.where(whole, digit + np.uint16(10), 0).astype(np.uint16), start, end - start, cut).pick(ok)
+    method, ok = _methods(text, begin, size)
+    start, whole = begin + (size + 1), end < last
+    ok &= text.flat[start - 1] == SPACE
+    end -= whole & (text.flat[end - 1] == CR)
+    digit = text.flat[end - 1] - _ZERO
+    end -= VERSION_BYTES
+    versioned = whole & (digit <= 9)
+    versioned &= text.words[np.maximum(end, 0)] == _VERSION
+    version, cut = digit + _TEN, np.zeros(len(rows), bool)
+    if not all_of(whole):
+        open_end, rest = _open_ends(text, rows, start, whole)
+        cut = ~whole & (rest < 0)
+        versioned |= ~whole & (rest < 2)
+        version[~whole], end = 0, np.where(whole, end, open_end)
+    ok &= versioned & (start < last) & (end > start)
+    return _Line(rows, method, version, start, end - start, cut).pick(ok)
 
 
 def _methods(text: Text, begin: NDArray[np.int64], size: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Numbers of methods of `size` bytes (n,) at `begin`, and whether they are methods: any capitals are, with number 0."""
-    first = text.words[begin] & _MASKS.take(np.minimum(size, 8))
-    at = np.minimum(np.searchsorted(_METHOD_WORDS, first), len(_METHOD_WORDS) - 1)
-    ninth = (size < 9) | (text.flat[begin + 8] == ord("H"))  # PROPPATCH is the only one that long
-    known = (_METHOD_WORDS[at] == first) & (_METHOD_BYTES[at] == size) & ninth
-    others = (~known & (size > 0)).nonzero()[0]
-    method = np.where(known, _METHOD_NUMBERS[at], 0).astype(np.uint8)
-    if others.size:
+    first = text.words[begin] & _MASKS.take(size)
+    method = _METHODS.take((first * _SPREADING >> _TO_SLOT).view(np.int64))
+    known = _METHOD_WORDS.take(method) == first
+    known &= _METHOD_BYTES.take(method) == size
+    long = size > _WORD
+    if any_of(long):  # PROPPATCH is the only one
+        known[long] &= text.flat[begin[long] + 8] == ord("H")
+    if not all_of(known):
+        method[~known] = 0
+        others = (~known & (size > 0)).nonzero()[0]
         letters = text.windows(begin[others], LONGEST_METHOD)
         capital = ((letters >= ord("A")) & (letters <= ord("Z"))) | (letters == ord("-"))
         known[others] = (capital | (np.arange(LONGEST_METHOD) >= size[others, None])).all(axis=1)
@@ -164,13 +177,13 @@ def _checked(text: Text, line: _Line) -> tuple[_Line, NDArray[np.uint8]]:
     spaces = target == SPACE
     at = spaces.argmax(axis=1)
     ok = ~spaces[np.arange(len(at)), at] | (at >= line.size)
-    for row in ((line.size > TEXT_BYTES) & ok & ~line.cut).nonzero()[0].tolist():
-        ok[row] = b" " not in text.piece(line.start[row], line.start[row] + line.size[row])
+    for row in (line.size > TEXT_BYTES).nonzero()[0].tolist():
+        ok[row] &= line.cut[row] or b" " not in text.piece(line.start[row], line.start[row] + line.size[row])
     others = (target[:, 0] != SLASH).nonzero()[0]
     if others.size:
         star = (target[others, 0] == STAR) & (line.size[others] == 1)
         ok[others] &= star | (line.method[others] == CONNECT) | (_authority(target[others], line.size[others]) > 0)
-    return (line, target) if ok.all() else (line.pick(ok), target[ok])
+    return (line, target) if all_of(ok) else (line.pick(ok), target[ok])
 
 
 def _authority(target: NDArray[np.uint8], size: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -183,15 +196,18 @@ def _authority(target: NDArray[np.uint8], size: NDArray[np.int64]) -> NDArray[np
 
 def _hosts(text: Text, rows: NDArray[np.int64], rules: Redaction) -> _Hosts:
     """Hosts of the given payloads by their headers (k, HOST_BYTES), and flags (k,)."""
-    host, flags = hosts = _Hosts(np.zeros((len(rows), HOST_BYTES), np.uint8), np.full(len(rows), Flag.HOST_UNKNOWN, np.uint16))
     line = text.header(b"host").take(rows)
     there = (line >= 0).nonzero()[0]
+    hosts = _Hosts(np.zeros((len(rows), HOST_BYTES), np.uint8), np.full(len(rows), Flag.HOST_UNKNOWN, np.uint16))
     if there.size:
         values = text.values(line[there], b"host", HOST_BYTES)
-        flags[there] = np.where(values.lengths > 0, np.uint16(0), np.uint16(Flag.HOST_UNKNOWN))
         long = values.lengths > HOST_BYTES
-        flags[there[long | ~values.whole]] |= np.uint16(Flag.HOST_CUT)
-        host[there] = values.text
+        flags = (values.lengths <= 0) * _HOST_UNKNOWN
+        flags |= (long | ~values.whole) * _HOST_CUT
+        if there.size == len(rows):
+            hosts = _Hosts(values.text, flags)
+        else:
+            hosts.host[there], hosts.flags[there] = values.text, flags
         suspect = (long | anywhere(values.text, AT)) & rules.user_info
         for at in there[suspect].tolist():  # no client does this: a Host has no user info
             begin = int(text.lines.at[line[at]]) + len(b"\nhost:")
