@@ -59,8 +59,8 @@ class Recent:
         return new
 
     def _are_new(self, own: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        new = ~self._seen[_buckets(own)]
-        maybe = (~new).nonzero()[0]
+        seen = self._seen.take(_buckets(own))
+        new, maybe = ~seen, seen.nonzero()[0]
         if maybe.size:
             new[maybe] = True
             for come in self._come:

@@ -13,6 +13,7 @@ from flows.agent.l7.events import nothing, together
 from flows.agent.l7.http1 import Http1
 from flows.agent.l7.http1_rows import copy, join, pick
 from flows.agent.l7.http2 import Http2
+from flows.agent.l7.masks import all_of, any_of
 from flows.agent.l7.sockets import Sockets
 from flows.agent.l7.tls import TlsHello
 from flows.agent.probe.payload import Origin, PayloadKind, wipe
@@ -117,7 +118,8 @@ class Requests:
         """A batch: connections' records (n,) RECORD, and first bytes, arrays of one dtype each, in the order to be read in."""
         floor_ns, self._read_ns = self._read_ns - SLACK_NS, time.monotonic_ns()
         records = copy(records)
-        self._learn(records)
+        if len(records):
+            self._learn(records)
         told, events = [], [nothing()]
         for each in payloads:
             if len(each):
@@ -137,23 +139,26 @@ class Requests:
         self._sockets.name(ours["conn_id"], detail(numbers, NameSource.DNS_ANSWER))
 
     def _spoken(self, payloads: NDArray[np.void]) -> Told:
-        connections, spoken, seen = payloads["conn_id"].copy(), SPOKEN[payloads["kind"]], payloads["origin"] == Origin.PACKET
-        if not seen.all():
+        connections, spoken, seen = payloads["conn_id"].copy(), SPOKEN.take(payloads["kind"]), payloads["origin"] == Origin.PACKET
+        if not all_of(seen):
             connections, spoken = connections[seen], spoken[seen]
         maybe = self._sockets.may_be_news(connections, spoken)
+        if not any_of(maybe):
+            return NOTHING_TOLD
         connections, first = np.unique(connections[maybe], return_index=True)
         spoken = spoken[maybe][first]
         news = self._sockets.speak(connections, spoken)
         return Told(connections[news], spoken[news], np.zeros(int(news.sum()), np.uint32))
 
     def _taken(self, payloads: NDArray[np.void], to_wall_ns: int) -> list[Events]:
-        handlers, events = HANDLER[payloads["kind"]], []
+        handlers, events = HANDLER.take(payloads["kind"]), []
         for place, handler in enumerate(self._handlers):
             mask = handlers == place
-            if mask.any():
+            if any_of(mask):
                 picked = pick(payloads, mask)
                 events.append(handler.take(picked, to_wall_ns))
-                wipe(picked)
+                if picked is not payloads:
+                    wipe(picked)
         return events
 
     def _over(self, records: NDArray[np.void], to_wall_ns: int) -> list[Events]:
@@ -177,14 +182,14 @@ class Requests:
         order = np.argsort(events.time_ns, kind="stable")
         requests = events.request[order]
         stored = self._store.stored(requests)
-        if not stored.all():
+        if not all_of(stored):
             order, requests = order[stored], requests[stored]
         columns = self._store.take(requests, (*SHARED, "client", "kind"))
         rows = np.zeros(len(requests), RECORD)
         for name in SHARED:
             rows[name] = columns[name]
         rows["time_ns"], rows["event"] = np.maximum(events.time_ns[order], np.uint64(max(floor_ns, 0))), events.event[order]
-        rows["initiator"] = INITIATORS[columns["client"]]
+        rows["initiator"] = INITIATORS.take(columns["client"])
         self._sockets.complete(rows)
         return requests, rows, columns["kind"]
 
@@ -192,17 +197,21 @@ class Requests:
         """Names that SNI and Host tell of connections; DNS answers are learnt for those to come."""
         events = rows["event"]
         answered = (kinds == Kind.DNS) & (events == Event.RESPONSE) & (rows["initiator"] == Initiator.LOCAL)
-        if answered.any():
+        if any_of(answered):
             columns = self._store.take(requests[answered], ("answer", "answer_bytes", "text"))
             cgroups, times = rows["cgroup_id"][answered], rows["time_ns"][answered]
             self.names.learn(cgroups, columns["answer"], columns["answer_bytes"], columns["text"], times)
-        hello, asked = events == Event.HELLO, (events == Event.REQUEST) & IS_HTTP[kinds]
+        hello, asked = events == Event.HELLO, (events == Event.REQUEST) & IS_HTTP.take(kinds)
         named = ((hello, "text", NameSource.TLS_SNI), (asked, "host", NameSource.HTTP_HOST))
-        return [self._name(requests[which], rows["conn_id"][which], text, source) for which, text, source in named if which.any()]
+        return [
+            self._name(requests[which], rows["conn_id"][which], text, source) for which, text, source in named if any_of(which)
+        ]
 
     def _name(self, requests: NDArray[np.int64], connections: NDArray[np.uint64], text: str, source: NameSource) -> Told:
         """Name connections (n,) by a column of requests (n,), each by its first."""
         unnamed = self._sockets.lack(connections, source)
+        if not any_of(unnamed):
+            return NOTHING_TOLD
         connections, first = np.unique(connections[unnamed], return_index=True)
         texts = self._store.take(requests[unnamed][first], (text,))[text]
         names = texts.reshape(-1).view(f"S{texts.shape[1]}").tolist()

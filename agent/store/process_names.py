@@ -31,9 +31,10 @@ class ProcessNames:
         """Number of each name; comm: (n,) S16, result (n,) uint32."""
         words = np.ascontiguousarray(comm).view("<u8").reshape(-1, 2)
         numbers = self._index.lookup(words[:, 0], words[:, 1])
-        unknown = (numbers == 0) & words.any(axis=1)
-        if unknown.any():
-            self._add(np.unique(words[unknown], axis=0))
+        unknown = words[numbers == 0]
+        unknown = unknown[unknown.any(axis=1)]
+        if len(unknown):
+            self._add(np.unique(unknown, axis=0))
             numbers = self._index.lookup(words[:, 0], words[:, 1])
         return numbers
 
