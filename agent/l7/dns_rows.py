@@ -10,8 +10,8 @@ from flows.agent.l7.copied import copied
 from flows.agent.l7.dns_attempts import ask_keys
 from flows.agent.l7.dns_pairing import address_hash, mixed, pair_keys
 from flows.agent.l7.dns_pending import ENTRY
-from flows.agent.l7.dns_questions import before_end
 from flows.agent.l7.dns_redaction import RedactedNames
+from flows.agent.l7.http1_text import before
 from flows.agent.probe.payload import LONG_PAYLOAD
 from flows.agent.store.request_columns import ANSWER_BYTES, Flag, Kind, State
 
@@ -140,5 +140,6 @@ def _message(heads: NDArray[np.void], text: NDArray[np.uint8]) -> tuple[NDArray[
     size = np.minimum(np.minimum(heads["captured"], heads["length"]), min(text.shape[1], ANSWER_BYTES)).astype(np.uint16)
     known = int(size.max(initial=0))
     message = np.zeros((len(heads), ANSWER_BYTES), np.uint8)
-    np.multiply(text[:, :known], before_end(known, size), out=message[:, :known])
+    if known:
+        np.multiply(text[:, :known], before(size.astype(np.int64), known), out=message[:, :known])
     return message, size
