@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from flows.agent.l7.dns_pairing import NONE, mixed
-from flows.agent.l7.dns_table import BUCKETS, SortedTable, buckets, joined
+from flows.agent.l7.dns_table import BUCKETS, SortedTable, buckets, joined, put
 from flows.agent.l7.masks import any_of
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ class Attempts:
         if any_of(link != NONE):
             everything = joined(joined(asked, before[1]), old)
             _resolve(everything, link)
-            asked[:] = everything[: len(asked)]
-            nodes[: chosen.size] = asked.take(chosen)
+            put(asked, slice(None), everything[: len(asked)])
+            put(nodes, slice(chosen.size), asked.take(chosen))
         self._remember(found, all_keys, nodes, order[is_query & np.append(~same, True)])
 
     def expire(self, now_ns: int) -> None:

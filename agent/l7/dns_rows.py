@@ -12,6 +12,7 @@ from flows.agent.l7.dns_pairing import address_hash, mixed, pair_keys
 from flows.agent.l7.dns_pending import ENTRY
 from flows.agent.l7.dns_redaction import RedactedNames
 from flows.agent.l7.http1_text import before
+from flows.agent.l7.masks import any_of, number
 from flows.agent.probe.payload import LONG_PAYLOAD
 from flows.agent.store.request_columns import ANSWER_BYTES, Flag, Kind, State
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     Rows = dict[str, NDArray[Any]]
 
 TCP: Final = 6
+_CUT: Final = number(Flag.CUT, np.uint16)
 HEAD: Final = np.dtype([(name, LONG_PAYLOAD[name]) for name in LONG_PAYLOAD.names or () if name != "text"])
 
 
@@ -59,6 +61,13 @@ def heads(payloads: NDArray[np.void]) -> NDArray[np.void]:
     """Payloads (n,) of any width without their text: HEAD (n,), a copy."""
     raw = payloads.view(np.uint8).reshape(len(payloads), payloads.dtype.itemsize)
     return np.ascontiguousarray(raw[:, : HEAD.itemsize]).reshape(-1).view(HEAD)
+
+
+def beginnings(payloads: NDArray[np.void], which: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """What may be kept of the text of some payloads of any width (k, w), copied as bytes."""
+    size = min(payloads.dtype["text"].itemsize, ANSWER_BYTES)
+    texts = np.ndarray(len(payloads), np.dtype((np.void, size)), payloads, HEAD.itemsize, payloads.strides)
+    return texts[which].view(np.uint8).reshape(-1, size)
 
 
 class RowMaker:
@@ -97,8 +106,9 @@ class RowMaker:
         if self._names is not None:
             self._names.redact(*questions.texts(), flags)
             self._names.redact_messages(message, size, flags)
-        flags[questions.bits & 0x0200 != 0] |= Flag.TRUNCATED.value
-        flags[heads["length"] > size] |= Flag.ANSWER_CUT.value
+        for which, flag in ((questions.bits & 0x0200 != 0, Flag.TRUNCATED), (heads["length"] > size, Flag.ANSWER_CUT)):
+            if any_of(which):
+                flags[which] |= flag.value
         columns = {
             "answered": heads["time_ns"].astype(np.int64) + to_wall_ns,
             "status": questions.bits & np.uint16(15),
@@ -117,7 +127,7 @@ class RowMaker:
 
     def _named(self, questions: Questions) -> Rows:
         text, cut = questions.texts()
-        flags = np.where(cut, np.uint16(Flag.CUT.value), np.uint16(0))
+        flags = cut * _CUT
         if self._names is not None:
             text = self._names.redact(text, cut, flags)
         kind = _same(Kind.DNS, len(text))

@@ -24,7 +24,7 @@ def joined(first: NDArray[np.void], second: NDArray[np.void]) -> NDArray[np.void
     return both
 
 
-def put(rows: NDArray[np.void], at: NDArray[np.int64], values: NDArray[np.void]) -> None:
+def put(rows: NDArray[np.void], at: NDArray[np.int64] | slice, values: NDArray[np.void]) -> None:
     """rows[at] = values, as bytes. NumPy would go through structures field by field; take() does not."""
     plain = _bytes(rows.dtype.itemsize)
     rows.view(plain)[at] = values.view(plain)
