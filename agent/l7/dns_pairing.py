@@ -76,7 +76,7 @@ def pair(
     # A query comes before an answer of the same time.
     moments = np.concatenate((query_times, answer_times)) * _TWO
     moments[queries:] += _ONE
-    order = np.lexsort((moments, keys))
+    order = _in_order(keys, moments)
     keys, moments, is_answer = keys[order], moments[order], order >= queries
     runs = np.ones(order.size, bool)
     runs[1:] = keys[1:] != keys[:-1]
@@ -102,6 +102,21 @@ def pair(
     result.repeated[order[is_answer] - queries] = since[is_answer] > 0
     result.repeated[result.used] = False
     return result
+
+
+def _in_order(keys: NDArray[np.uint64], moments: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Order by key and moment (n,). Numbers are sorted twice as fast as places: the lowest bits of keys give way to the latter."""
+    by_time = np.argsort(moments, kind="stable")
+    bits = number(len(keys).bit_length(), np.uint64)
+    mixed = keys.take(by_time) >> bits << bits
+    mixed |= np.arange(len(keys), dtype=np.uint64)
+    mixed.sort()
+    mixed &= number((1 << len(keys).bit_length()) - 1, np.uint64)
+    order: NDArray[np.int64] = by_time.take(mixed.view(np.int64))
+    ordered = keys.take(order)
+    if any_of(ordered[1:] < ordered[:-1]):  # keys that differ in their lowest bits only
+        order = np.lexsort((moments, keys))
+    return order
 
 
 def _next(is_answer: NDArray[np.bool_], run: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -101,7 +101,7 @@ def read(text: NDArray[np.uint8], captured: NDArray[np.uint16], length: NDArray[
     ends = begin + np.maximum(limit, HEADER)
     raw.reshape(-1)[ends] = 0
     words = raw[:, : HEADER // 2].reshape(-1).view(">u2").reshape(-1, HEADER // 4).astype(np.uint16)
-    reason, size, places = _walk(raw, begin, ends)
+    reason, size, places, rows = _walk(raw, begin, ends)
     _judge(reason, size, words, limit, length)
     size[reason != Reason.TAKEN] = 0
     names = _names(raw, size)
@@ -109,24 +109,25 @@ def read(text: NDArray[np.uint8], captured: NDArray[np.uint16], length: NDArray[
     fours = np.ndarray((raw.size - 3,), ">u4", raw, strides=(1,))
     asked = fours[begin + (size + HEADER)].astype(np.uint32)
     hashes = _hash(names, asked)
-    labels, odd, dots = _labels(names, size, places, raw.shape[1])
+    here = places <= (begin + (HEADER - 2) + size).take(rows)  # the root's zero, and what a bad name had, are no dots
+    separators = (places - rows * (raw.shape[1] - names.shape[1]) - HEADER)[here]
+    labels, odd, dots = _labels(names, size, separators)
     identity, bits, questions = words.T
     return Questions(reason, identity, bits, questions, (asked >> _TYPE).astype(np.uint16), hashes, labels, size - 2, odd, dots)
 
 
 def _walk(
     raw: NDArray[np.uint8], begin: NDArray[np.int64], ends: NDArray[np.int64]
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """From label to label, all names at once: at most 130 steps, since each goes on by two bytes, up to a zero at `ends` (n,).
 
-    begin, ends: flat indices (n,).
-
-    Reasons (n,); bytes of each name with its root (n,), 0 for those without an end; flat indices of the later length bytes.
+    begin, ends: flat indices (n,). Reasons (n,); bytes of each name with its root (n,), 0 for those without an end; of the later
+    length bytes flat indices and names.
     """
     flat, width = raw.reshape(-1), raw.shape[1]
     reason, size = np.zeros(len(raw), np.uint8), np.zeros(len(raw), np.int64)
-    going, dots = np.arange(len(raw)), [np.zeros(0, np.int64)]
-    at, end = begin + HEADER, ends
+    going, at, end = np.arange(len(raw)), begin + HEADER, ends
+    places, names = [at[:0]], [going[:0]]
     while going.size:
         label = flat.take(at)
         stop = label - _FIRST >= _LONGEST  # 0, or a type of label that is none
@@ -138,9 +139,12 @@ def _walk(
             reason[rows[last >= 0xC0]] = Reason.MALFORMED_POINTER
             on = (~stop).nonzero()[0]
             going, at, end, label = going[on], at[on], end[on], label[on]
-        at = np.minimum(at + label + 1, end)
-        dots.append(at)
-    return reason, size, np.concatenate(dots)
+        at = at + label
+        at += 1
+        np.minimum(at, end, out=at)
+        places.append(at)
+        names.append(going)
+    return reason, size, np.concatenate(places), np.concatenate(names)
 
 
 def _judge(
@@ -186,21 +190,16 @@ def _hash(names: NDArray[np.uint8], asked: NDArray[np.uint32]) -> NDArray[np.uin
 
 
 def _labels(
-    names: NDArray[np.uint8], size: NDArray[np.int64], places: NDArray[np.int64], room: int
+    names: NDArray[np.uint8], size: NDArray[np.int64], at: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Questions.labels, odd and dots; names as _names gives them, places: flat indices in rows of `room` bytes."""
-    width = names.shape[1]
-    rows, columns = np.divmod(places, room)
-    columns -= HEADER
-    here = columns <= size[rows] - 2  # the root's zero, and what a bad name had, are no dots
-    at = rows[here] * width + columns[here]
+    """Questions.labels, odd and dots; names as _names gives them, at: flat indices of what separates labels."""
     labels = names.copy()
     labels[:, 0] = 0
     flat = labels.reshape(-1)
     flat[at] = _PLAIN
     odd = _odd(labels, size - 2)
     flat[at] = _DOT
-    dots = np.zeros((len(names) if any_of(odd) else 0, width), bool)
+    dots = np.zeros((len(names) if any_of(odd) else 0, names.shape[1]), bool)
     if len(dots):
         dots.reshape(-1)[at] = True
     return labels, odd, dots
