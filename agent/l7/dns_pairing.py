@@ -105,7 +105,7 @@ def pair(
 
 
 def _in_order(keys: NDArray[np.uint64], moments: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Order by key and moment (n,). Numbers are sorted twice as fast as places: the lowest bits of keys give way to the latter."""
+    """Order by key and moment (n,). Numbers are sorted twice as fast as places: keys' lowest bits give way to the latter."""
     by_time = np.argsort(moments, kind="stable")
     bits = number(len(keys).bit_length(), np.uint64)
     mixed = keys.take(by_time) >> bits << bits

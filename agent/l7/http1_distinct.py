@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from flows.agent.l7.http1_keys import Keys
+from flows.agent.l7.http1_rows import PAYLOAD
 from flows.agent.l7.http1_text import Text
 from flows.agent.l7.masks import any_of, number
 
@@ -58,16 +59,18 @@ def distinct(payloads: NDArray[np.void]) -> Distinct:
     text, captured = payloads["text"], payloads["captured"]
     if len(payloads) < _FEW:
         return Distinct(Text(text, captured), np.arange(len(payloads)))
+    count, step = len(payloads), payloads.strides[0]
     width = min(text.shape[1], max(8, -(-int(captured.max()) // 8) * 8))
-    raw = np.ascontiguousarray(text[:, :width])
-    first = _first_equal(raw.reshape(-1).view(np.uint64).reshape(len(raw), -1), captured.astype(np.uint64))
-    own = first == np.arange(len(first))
+    texts = np.ndarray(count, np.dtype((np.void, width)), payloads, PAYLOAD.itemsize, (step,))
+    words = np.ndarray((count, width // 8), np.uint64, payloads, PAYLOAD.itemsize, (step, 8))
+    first = _first_equal(words, texts, captured.astype(np.uint64))
+    own = first == np.arange(count)
     rows = own.nonzero()[0]
-    return Distinct(Text(raw, captured[rows], rows), (np.cumsum(own) - 1).take(first))
+    return Distinct(Text(texts[rows].view(np.uint8).reshape(-1, width), captured[rows]), (np.cumsum(own) - 1).take(first))
 
 
-def _first_equal(words: NDArray[np.uint64], captured: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Of each text (n, w) one that is equal, the same for all that are (n,), or itself."""
+def _first_equal(words: NDArray[np.uint64], texts: NDArray[np.void], captured: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Of each text one that is equal, the same for all that are (n,), or itself. words (n, w): of the texts (n,)."""
     mixed = np.einsum("ij,j->i", words, _SEEDS[: words.shape[1]])  # of integers faster than @
     mixed += captured * _SEEDS[-1]
     mixed ^= mixed >> _HALF
@@ -75,7 +78,7 @@ def _first_equal(words: NDArray[np.uint64], captured: NDArray[np.uint64]) -> NDA
     at = Keys(mixed).equal()
     twice = (at != np.arange(len(at))).nonzero()[0]
     same = at[twice]
-    other = words.take(twice, axis=0) != words.take(same, axis=0)
+    other = (texts[twice].view(np.uint64) != texts[same].view(np.uint64)).reshape(-1, words.shape[1])
     lengths = captured[twice] != captured[same]
     if any_of(other) or any_of(lengths):  # nearly never: equal hashes of other texts
         wrong = twice[other.any(axis=1) | lengths]

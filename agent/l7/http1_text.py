@@ -80,21 +80,13 @@ class Values(NamedTuple):
 class Text:
     """n payloads' text. begin, end: flat indices of each one's first byte and of the byte after its last (n,)."""
 
-    def __init__(self, matrix: NDArray[np.uint8], captured: NDArray[np.uint16], rows: NDArray[np.int64] | None = None) -> None:
-        """matrix: (m, w), any stride, of which is kept what the longest needs; captured: bytes of each that are text (n,).
-
-        rows: which they are, of a matrix whose bytes lie one after the other; None: all.
-        """
+    def __init__(self, matrix: NDArray[np.uint8], captured: NDArray[np.uint16]) -> None:
+        """matrix: (n, w), any stride, of which is kept what the longest needs; captured: bytes of each that are text (n,)."""
         count, width = len(captured), matrix.shape[1]
-        if rows is None:
-            width = max(1, min(width, int(captured.max(initial=0))))
-        self.width = width
+        self.width = width = max(1, min(width, int(captured.max(initial=0))))
         self.flat = np.empty(count * width + PAD, np.uint8)
         texts = self.flat[: count * width].reshape(count, width)
-        if rows is None:
-            texts[:] = matrix[:, :width]
-        else:
-            matrix.take(rows, axis=0, out=texts, mode="clip")  # with any other mode it would be copied twice
+        texts[:] = matrix[:, :width]
         self.flat[count * width :] = 0
         self.begin = np.arange(0, count * width, width)
         self.end = self.begin + np.minimum(captured, width)
