@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _SPARSITY_LOG2: Final = 3  # slots per key: one key in 16 shares its slot
 _LEAST_LOG2: Final = 8
+_SHIFTS: Final = [number(bits, np.uint64) for bits in range(65)]
 
 
 class Keys:
@@ -22,18 +23,15 @@ class Keys:
         """keys: (n,), not changed afterwards."""
         self.keys = keys
         bits = max(_LEAST_LOG2, len(keys).bit_length() + _SPARSITY_LOG2)
-        self._shift = number(64 - bits, np.uint64)
+        self._shift = _SHIFTS[64 - bits]
         self._table = np.zeros(1 << bits, np.int32)
         slots, places = self._slots(keys), np.arange(len(keys), dtype=np.int32)
         self._table[slots] = places
         self._winners = winners = self._table[slots]
         others = (winners != places).nonzero()[0]
-        self._shared = np.zeros(len(self._table), bool)
-        self._shared[slots[others]] = True
-        self._others = others[np.argsort(keys[others])]
-        self._other_keys = keys[self._others]
+        self._others = others = others[keys[others].argsort()]
+        self._other_keys = again = keys[others]
         # Whether any key is there more than once.
-        others, again = self._others, self._other_keys
         self.twice = any_of(keys[winners[others]] == again) or any_of(again[1:] == again[:-1])
 
     def equal(self) -> NDArray[np.int64]:
@@ -53,9 +51,10 @@ class Keys:
         at = self._table[slots].astype(np.int64)
         found = self.keys[at] == wanted
         if self._others.size and not all_of(found):
-            left = (self._shared[slots] & ~found).nonzero()[0]
-            place = np.minimum(np.searchsorted(self._other_keys, wanted[left]), len(self._others) - 1)
-            at[left], found[left] = self._others[place], self._other_keys[place] == wanted[left]
+            left = (~found).nonzero()[0]
+            wanted = wanted[left]
+            place = np.minimum(self._other_keys.searchsorted(wanted), len(self._others) - 1)
+            at[left], found[left] = self._others[place], self._other_keys[place] == wanted
         return at, found
 
     def _slots(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
