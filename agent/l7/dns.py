@@ -15,7 +15,7 @@ from flows.agent.l7.dns_rows import TCP, RowMaker, beginnings, heads
 from flows.agent.l7.dns_streams import Streams
 from flows.agent.l7.dns_table import joined, put
 from flows.agent.l7.events import Events, nothing, together
-from flows.agent.l7.masks import all_of, any_of
+from flows.agent.l7.masks import all_of, any_of, number
 from flows.agent.probe.record import Event
 from flows.agent.store.request_columns import Flag, State
 
@@ -32,6 +32,8 @@ TIMEOUT_NS: Final = 5_000 * MS  # resolv.conf(5): the default of `timeout`
 # An answer may come out of its ring before the query comes out of the other one: so long it waits for it.
 HOLD_NS: Final = 500 * MS
 HELD: Final = 4_096  # answers; those that find no room are stored at once, as answers to nothing that was seen
+_ANSWERED, _TAKEN = number(State.ANSWERED, np.uint8), number(Reason.TAKEN, np.uint8)
+_ANSWERS, _NONE = number(1 << 15, np.uint16), number(0, np.uint16)  # bits of answers; questions
 _ANSWER = ("answered", "status", "flags", "response_bytes", "answer", "answer_bytes")
 _COUNTED = ("dns_answers_repeated", "dns_answers_alone", "dns_answers_other_question", "dns_requests_gone")
 
@@ -96,9 +98,9 @@ class Dns:
             return nothing()
         text, head = payloads["text"], heads(payloads)
         questions = read(text, head["captured"], head["length"])
-        is_answer = questions.bits >> 15 != 0
-        bare = (is_answer & (questions.questions == 0) & (questions.bits & 15 != 0)).nonzero()[0]
-        taken = questions.reason == Reason.TAKEN
+        is_answer, taken = questions.bits >= _ANSWERS, questions.reason == _TAKEN
+        bare = (is_answer & (questions.questions == _NONE)).nonzero()[0]
+        bare = bare[questions.bits[bare] & 15 != 0]
         asked, answered = (taken & ~is_answer).nonzero()[0], (taken & is_answer).nonzero()[0]
         if asked.size + answered.size < len(payloads):
             self._count(np.delete(questions.reason, bare))
@@ -172,7 +174,7 @@ class Dns:
         chosen["flags"][late | (chosen["state"] == GIVEN_UP)] |= Flag.LATE.value
         rows = {name: answers.columns[name].take(taken, axis=0) for name in _ANSWER}
         rows["flags"] = rows["flags"] | chosen["flags"]
-        rows["state"] = np.full(got.size, State.ANSWERED, np.uint8)
+        rows["state"] = _ANSWERED
         self._store.answer(asked["number"], rows)
         unheard = late & (chosen["state"] == WAITING)
         chosen["state"] = CLOSED
@@ -241,7 +243,8 @@ class Dns:
     def _add(self, rows: Rows) -> None:
         """Store rows, in parts if there are more than the store holds."""
         for start in range(0, len(rows["first"]), self._store.capacity):
-            self._store.add({name: column[start : start + self._store.capacity] for name, column in rows.items()})
+            part = slice(start, start + self._store.capacity)
+            self._store.add({name: column[part] if column.ndim else column for name, column in rows.items()})
 
     def _still_stored(self, events: Events) -> Events:
         """Without those whose request has been overwritten: nobody could show them."""

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     Rows = dict[str, NDArray[Any]]
 
 TCP: Final = 6
-_CUT: Final = number(Flag.CUT, np.uint16)
+_CUT, _RCODE, _SHIFT = number(Flag.CUT, np.uint16), number(15, np.uint16), number(1, np.uint64)
+_DNS, _ASKED, _NO_SIZE = number(Kind.DNS, np.uint8), number(State.ASKED, np.uint8), number(-1, np.int64)
 HEAD: Final = np.dtype([(name, LONG_PAYLOAD[name]) for name in LONG_PAYLOAD.names or () if name != "text"])
 
 
@@ -91,9 +92,10 @@ class RowMaker:
         entries["flags"] = named["flags"]
         rows |= named | {
             "time": heads["time_ns"].astype(np.int64) + to_wall_ns,
-            "state": _same(State.ASKED, len(heads)),
+            "kind": _DNS,
+            "state": _ASKED,
             "request_bytes": heads["length"],
-            "response_bytes": np.full(len(heads), -1),
+            "response_bytes": _NO_SIZE,
         }
         return Queries(pair_keys(exchange, questions.hash), entries, rows)
 
@@ -111,7 +113,7 @@ class RowMaker:
                 flags[which] |= flag.value
         columns = {
             "answered": heads["time_ns"].astype(np.int64) + to_wall_ns,
-            "status": questions.bits & np.uint16(15),
+            "status": questions.bits & _RCODE,
             "flags": flags,
             "response_bytes": heads["length"].astype(np.int64),
             "answer": message,
@@ -123,26 +125,22 @@ class RowMaker:
         """Requests of answers to nothing that was seen; columns as in Answers."""
         named = self._named(questions)
         flags = {"flags": named["flags"] | columns["flags"]}
-        return copied(heads, answers=True) | columns | named | flags | {"state": _same(State.ALONE, len(heads))}
+        same = {"kind": np.full(len(heads), Kind.DNS, np.uint8), "state": np.full(len(heads), State.ALONE, np.uint8)}
+        return copied(heads, answers=True) | columns | named | flags | same
 
     def _named(self, questions: Questions) -> Rows:
         text, cut = questions.texts()
         flags = cut * _CUT
         if self._names is not None:
             text = self._names.redact(text, cut, flags)
-        kind = _same(Kind.DNS, len(text))
-        return {"kind": kind, "text": text, "flags": flags, "qtype": questions.qtype, "query_id": questions.id}
-
-
-def _same(value: int, count: int) -> NDArray[np.uint8]:
-    return np.full(count, value, np.uint8)
+        return {"text": text, "flags": flags, "qtype": questions.qtype, "query_id": questions.id}
 
 
 def _exchange(
-    conn_id: NDArray[np.uint64], server: NDArray[np.uint64], number: NDArray[np.uint16], client: NDArray[np.uint8]
+    conn_id: NDArray[np.uint64], server: NDArray[np.uint64], identity: NDArray[np.uint16], client: NDArray[np.uint8]
 ) -> NDArray[np.uint64]:
     """Hash of what a query and its answer share but the question. With the server: to several, musl sends the same query."""
-    return mixed(conn_id, server, number.astype(np.uint64) << np.uint64(1) | client)
+    return mixed(conn_id, server, identity.astype(np.uint64) << _SHIFT | client)
 
 
 def _message(heads: NDArray[np.void], text: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:

@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 TIMEOUT_NS: Final = 60 * 10**9  # nginx's, and most proxies', time to wait for an answer
 LATE_FACTOR: Final = 10  # an answer that is later than so many timeouts is not waited for
 PART_BYTES: Final = 2 << 20  # text looked at in one go: what is computed from it fits into the caches, whatever it is
-PIPELINED: Final = np.uint16(Flag.PIPELINED)
+PIPELINED: Final = number(Flag.PIPELINED, np.uint16)
+IS_HTTP1, ANSWERED, NO_SIZE = number(Kind.HTTP1, np.uint8), number(State.ANSWERED, np.uint8), number(-1, np.int64)
 KINDS: Final = [number(kind, np.uint8) for kind in (PayloadKind.HTTP_REQUEST, PayloadKind.HTTP_RESPONSE)]
 
 
@@ -160,9 +161,9 @@ class Http1:
         requests["flags"] |= (own & known["pipelines"]) * PIPELINED
         rows: dict[str, NDArray[Any]] = copied(payloads) | {
             "time": requests["time_ns"].astype(np.int64) + to_wall_ns,
-            "kind": np.full(len(requests), Kind.HTTP1, np.uint8),
+            "kind": IS_HTTP1,
             "request_bytes": payloads["length"],
-            "response_bytes": np.full(len(requests), -1),
+            "response_bytes": NO_SIZE,
             "flags": requests["flags"], "method": read.method, "version": read.version, "text": read.text, "host": read.host,
         }  # fmt: skip
         if headers is not None:
@@ -231,7 +232,7 @@ class Http1:
             sizes[unsized] = np.where(seen, acknowledged - begins, sizes[unsized])
         rows: dict[str, NDArray[Any]] = {
             "answered": answers["time_ns"].astype(np.int64) + to_wall_ns,
-            "state": np.full(len(answers), State.ANSWERED, np.uint8),
+            "state": ANSWERED,
             "status": answers["status"], "flags": flags, "response_bytes": sizes,
         }  # fmt: skip
         numbers = requests["number"]

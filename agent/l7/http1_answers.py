@@ -41,8 +41,10 @@ _ZERO: Final = number(0, np.int64)
 _EMPTY: Final = np.isin(np.arange(1 << 16), (204, 304, SWITCHING))  # by status
 _VERSION: Final = word(b"HTTP/1.")
 _SEVEN_BYTES: Final = word(b"\xff" * 7)
-_ZERO_DIGIT, _TEN_TIMES = number(ord("0"), np.uint8), number(10, np.uint8)
+_ZERO_DIGIT: Final = number(ord("0"), np.uint8)
 _TEN, _CUT = number(10, np.uint16), number(Flag.ANSWER_CUT, np.uint16)
+_BYTE, _TWO_BYTES, _NOTHING, _TENS = (number(value, np.uint64) for value in (8, 16, 0, 10))
+_LOWEST, _THREE_BYTES = word(b"\xff"), word(b"\xff" * 3)
 _LENGTH_DIGITS: Final = 15
 _DIGITS, _BEYOND_NINE, _UPPERMOST = word(b"00000000"), word(b"\x76" * 8), word(b"\x80" * 8)
 _WORD_BITS: Final = number(64, np.int64)
@@ -82,19 +84,26 @@ def read(
 def _status(text: Text, begin: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Status codes (n,) of texts of so many bytes: -1 where there is none, 0 where the packet ends within it; and where it does
     not, bool (n,)."""
-    blank, *code, behind = np.ascontiguousarray(text.windows(begin, 13)[:, 8:].T)
-    digits = [each - _ZERO_DIGIT for each in code]
-    ok = ((blank == SPACE) | (sizes <= 8)) & ((digits[0] > 0) | (sizes <= 9))
-    for place, digit in enumerate(digits, 9):
-        ok &= (digit <= 9) | (sizes <= place)
-    ok &= (behind == SPACE) | (behind == CR) | (behind == LF) | (sizes <= 12)
-    whole = sizes >= 12
-    status = digits[0].astype(np.int64) * 100 + digits[1] * _TEN_TIMES + digits[2]
-    if not all_of(whole):
-        status[~whole] = 0
-    if not all_of(ok):
-        status[~ok] = -1
-    return status, whole
+    words = text.words[begin + 8]
+    digits = (words >> _BYTE ^ _DIGITS) & _THREE_BYTES
+    ok = ((digits + _BEYOND_NINE) | digits) & _UPPERMOST & _THREE_BYTES == _NOTHING
+    around = words.view(np.uint8).reshape(-1, 8)
+    behind = around[:, 4]
+    ok &= (around[:, 0] == SPACE) & (around[:, 1] != _ZERO_DIGIT)
+    ok &= (behind == SPACE) | (behind == CR) | (behind == LF)
+    status = ((digits * _TENS + (digits >> _BYTE) & _LOWEST) * _TENS + (digits >> _TWO_BYTES)).view(np.int64)
+    short = (sizes <= 12).nonzero()[0]
+    for at in short.tolist():
+        status[at], ok[at] = _cut_status(text.piece(int(begin[at]), int(begin[at] + sizes[at]))[8:])
+    status[~ok] = -1
+    return status, sizes >= 12
+
+
+def _cut_status(rest: bytes) -> tuple[int, bool]:
+    """What a packet that ends with these bytes, before what is behind the status, or in it, says; and whether that can be one."""
+    code = rest[1:4]
+    ok = rest[:1] in b" " and (not code or code.isdigit()) and not code.startswith(b"0")
+    return (int(code) if ok and len(code) == 3 else 0), ok
 
 
 def read_all(payloads: NDArray[np.void], some: Some, dtype: np.dtype[np.void], rules: Redaction) -> tuple[NDArray[np.void], int]:

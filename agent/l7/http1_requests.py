@@ -198,21 +198,21 @@ def _hosts(text: Text, rows: NDArray[np.int64], rules: Redaction) -> _Hosts:
     """Hosts of the given payloads by their headers (k, HOST_BYTES), and flags (k,)."""
     line = text.header(b"host").take(rows)
     there = (line >= 0).nonzero()[0]
-    hosts = _Hosts(np.zeros((len(rows), HOST_BYTES), np.uint8), np.full(len(rows), Flag.HOST_UNKNOWN, np.uint16))
-    if there.size:
-        values = text.values(line[there], b"host", HOST_BYTES)
-        long = values.lengths > HOST_BYTES
-        flags = (values.lengths <= 0) * _HOST_UNKNOWN
-        flags |= (long | ~values.whole) * _HOST_CUT
-        if there.size == len(rows):
-            hosts = _Hosts(values.text, flags)
-        else:
-            hosts.host[there], hosts.flags[there] = values.text, flags
-        suspect = (long | anywhere(values.text, AT)) & rules.user_info
-        for at in there[suspect].tolist():  # no client does this: a Host has no user info
-            begin = int(text.lines.at[line[at]]) + len(b"\nhost:")
-            ends = text.line_end(line[at : at + 1])[0]
-            hosts.set(at, text.piece(begin, int(ends[0])).strip(b" \t"), rules)
+    if not there.size:
+        return _Hosts(np.zeros((len(rows), HOST_BYTES), np.uint8), np.full(len(rows), Flag.HOST_UNKNOWN, np.uint16))
+    values = text.values(line[there], b"host", HOST_BYTES)
+    long = values.lengths > HOST_BYTES
+    flags = (values.lengths <= 0) * _HOST_UNKNOWN
+    flags |= (long | ~values.whole) * _HOST_CUT
+    hosts = _Hosts(values.text, flags)
+    if there.size < len(rows):
+        hosts = _Hosts(np.zeros((len(rows), HOST_BYTES), np.uint8), np.full(len(rows), Flag.HOST_UNKNOWN, np.uint16))
+        hosts.host[there], hosts.flags[there] = values.text, flags
+    suspect = (long | anywhere(values.text, AT)) & rules.user_info
+    for at in there[suspect].tolist():  # no client does this: a Host has no user info
+        begin = int(text.lines.at[line[at]]) + len(b"\nhost:")
+        ends = text.line_end(line[at : at + 1])[0]
+        hosts.set(at, text.piece(begin, int(ends[0])).strip(b" \t"), rules)
     return hosts
 
 
