@@ -11,13 +11,14 @@ from flows.agent.l7.dns import Dns
 from flows.agent.l7.dns_names import AnsweredNames
 from flows.agent.l7.events import nothing, together
 from flows.agent.l7.http1 import Http1
-from flows.agent.l7.http1_rows import copy, join, pick
+from flows.agent.l7.http1_rows import copy, pick
 from flows.agent.l7.http2 import Http2
 from flows.agent.l7.masks import all_of, any_of
 from flows.agent.l7.sockets import Sockets
 from flows.agent.l7.tls import TlsHello
+from flows.agent.probe.batch import Batch, joined
 from flows.agent.probe.payload import Origin, PayloadKind, wipe
-from flows.agent.probe.record import RECORD, Event, Initiator
+from flows.agent.probe.record import Event, Initiator
 from flows.agent.store.public_names import NameSource, detail, number_of, public_name
 from flows.agent.store.request_columns import Kind
 from flows.agent.store.store import Told
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from flows.agent.l7.events import Events, Handler
     from flows.agent.l7.redact import Redaction
+    from flows.agent.probe.batch import Records
     from flows.agent.store.requests import RequestStore
 
 TCP: Final = 6
@@ -70,12 +72,12 @@ EXPIRE_NS: Final = 500_000_000  # how often to look for what has waited too long
 
 
 class Read(NamedTuple):
-    """A batch of n records, RECORD: connections' as they came, then those of requests; details (n,) as the store keeps them.
+    """A batch of n records: connections' as they came, then those of requests; details (n,) as the store keeps them.
 
     told: what is news of connections that may be in earlier batches.
     """
 
-    records: NDArray[np.void]
+    records: Records
     details: NDArray[np.uint32]
     told: Told
 
@@ -129,7 +131,7 @@ class Requests:
         requests, rows, kinds = self._rows(together(*events), floor_ns)
         told += self._named(requests, rows, kinds)
         details = np.concatenate((self._details(records), requests.astype(np.uint32)))
-        return Read(join(records, rows), details, _together(told))
+        return Read(joined(records, rows), details, _together(told))
 
     def _learn(self, records: NDArray[np.void]) -> None:
         new = self._sockets.learn(records)
@@ -173,7 +175,7 @@ class Requests:
             events += [each.expire(now, to_wall_ns) for each in self._handlers]
         return events
 
-    def _rows(self, events: Events, floor_ns: int) -> tuple[NDArray[np.int64], NDArray[np.void], NDArray[np.uint8]]:
+    def _rows(self, events: Events, floor_ns: int) -> tuple[NDArray[np.int64], Batch, NDArray[np.uint8]]:
         """Of those requests that are still stored the numbers, the records, in the order of their time, and the kinds; (n,).
 
         What could be told only now of earlier, such as an answer for which no request came, is told as of floor_ns: readers were
@@ -185,15 +187,13 @@ class Requests:
         if not all_of(stored):
             order, requests = order[stored], requests[stored]
         columns = self._store.take(requests, (*SHARED, "client", "kind"))
-        rows = np.zeros(len(requests), RECORD)
-        for name in SHARED:
-            rows[name] = columns[name]
-        rows["time_ns"], rows["event"] = np.maximum(events.time_ns[order], np.uint64(max(floor_ns, 0))), events.event[order]
-        rows["initiator"] = INITIATORS.take(columns["client"])
-        self._sockets.complete(rows)
-        return requests, rows, columns["kind"]
+        client, kinds = columns.pop("client"), columns.pop("kind")
+        columns["time_ns"] = np.maximum(events.time_ns[order], np.uint64(max(floor_ns, 0)))
+        columns["event"], columns["initiator"] = events.event[order], INITIATORS.take(client)
+        self._sockets.complete(columns)
+        return requests, Batch(columns), kinds
 
-    def _named(self, requests: NDArray[np.int64], rows: NDArray[np.void], kinds: NDArray[np.uint8]) -> list[Told]:
+    def _named(self, requests: NDArray[np.int64], rows: Batch, kinds: NDArray[np.uint8]) -> list[Told]:
         """Names that SNI and Host tell of connections; DNS answers are learnt for those to come."""
         events = rows["event"]
         answered = (kinds == Kind.DNS) & (events == Event.RESPONSE) & (rows["initiator"] == Initiator.LOCAL)

@@ -54,15 +54,17 @@ class Sockets:
         self._slots[at] = np.zeros((), SLOT)
         self._slots["conn_id"][at] = connections
 
-    def complete(self, records: NDArray[np.void]) -> None:
-        """Fill in, in place, what records (n,) RECORD made of requests lack: process, network namespace, beginning."""
-        slots = pick(self._slots, self._at(records["conn_id"]))
-        known = slots["conn_id"] == records["conn_id"]
-        lacking = known & (records["pid"] == 0)
-        for names, which in ((("start_ns", "netns"), known), (("pid", "comm"), lacking)):
-            here = slice(None) if all_of(which) else which
-            for name in names if any_of(which) else ():
-                records[name][here] = slots[name][here]
+    def complete(self, columns: dict[str, NDArray[Any]]) -> None:
+        """Add, or fill in in place, what columns (n,) of RECORD made of requests lack: process, network namespace, beginning."""
+        slots = pick(self._slots, self._at(columns["conn_id"]))
+        known = slots["conn_id"] == columns["conn_id"]
+        columns["start_ns"] = slots["start_ns"] * known
+        lacking = known & (columns["pid"] == 0)
+        for name, which in (("netns", known), ("pid", lacking), ("comm", lacking)):
+            if all_of(which):
+                columns[name] = slots[name]
+            elif any_of(which):
+                columns[name][which] = slots[name][which]
 
     def may_be_news(self, connections: NDArray[np.uint64], spoken: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Where speak() could change anything, bool (n,): all of those whose slot is not already as they say."""

@@ -31,10 +31,9 @@ class ProcessNames:
         """Number of each name; comm: (n,) S16, result (n,) uint32."""
         words = np.ascontiguousarray(comm).view("<u8").reshape(-1, 2)
         numbers = self._index.lookup(words[:, 0], words[:, 1])
-        unknown = words[numbers == 0]
-        unknown = unknown[unknown.any(axis=1)]
-        if len(unknown):
-            self._add(np.unique(unknown, axis=0))
+        unknown = (numbers == 0) & ((words[:, 0] | words[:, 1]) != 0)
+        if np.count_nonzero(unknown):
+            self._add(np.unique(words[unknown], axis=0))
             numbers = self._index.lookup(words[:, 0], words[:, 1])
         return numbers
 
