@@ -26,16 +26,15 @@ def heads(payloads: NDArray[np.void], which: NDArray[np.int64]) -> NDArray[np.vo
 
 def pick(rows: NDArray[np.void], which: NDArray[np.int64] | NDArray[np.bool_] | slice) -> NDArray[np.void]:
     """Some rows (n,), by number, mask or slice: copies, or the rows themselves where a mask takes all."""
-    plain = _plain(rows)
-    if not isinstance(which, slice):
-        if which.dtype == np.bool_:
-            which = which.nonzero()[0]
-            if len(which) == len(rows):
-                return rows
-        if plain.flags.c_contiguous:  # take() would copy all of them else
-            taken: NDArray[np.void] = plain.take(which).view(rows.dtype)
-            return taken
-    chosen: NDArray[np.void] = plain[which].view(rows.dtype)
+    if isinstance(which, slice):
+        return rows[which]
+    if which.dtype == np.bool_:
+        which = which.nonzero()[0]
+        if len(which) == len(rows):
+            return rows
+    if rows.flags.c_contiguous:
+        return rows.take(which)  # as bytes, too; of others it would copy all
+    chosen: NDArray[np.void] = _plain(rows)[which].view(rows.dtype)
     return chosen
 
 
