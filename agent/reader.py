@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from flows.agent.enrich.names import LateNames
     from flows.agent.l7.requests import Requests
     from flows.agent.plaintext import Plaintext
+    from flows.agent.probe.batch import Records
     from flows.agent.probe.settings import ProbeSettings
     from flows.agent.store.store import FlowStore
 
@@ -249,11 +250,12 @@ class Reader(threading.Thread):
             plaintext = self._plaintext.peek()
         return (*self._probe.peek_payloads(), *plaintext)
 
-    def _store_batch(self, records: NDArray[np.void], payloads: tuple[NDArray[np.void], ...]) -> None:
+    def _store_batch(self, peeked: NDArray[np.void], payloads: tuple[NDArray[np.void], ...]) -> None:
         wall = to_wall_ns()
+        records: Records = peeked
         details = None
         if self._requests is not None:
-            records, details = self._with_requests(self._requests, records, payloads, wall)
+            records, details = self._with_requests(self._requests, peeked, payloads, wall)
         if len(records):
             local, remote = self._enricher.resolve(records)
             self._store.append(records, local, remote, wall, self._leave, details)
@@ -265,7 +267,7 @@ class Reader(threading.Thread):
 
     def _with_requests(
         self, requests: Requests, records: NDArray[np.void], payloads: tuple[NDArray[np.void], ...], wall: int
-    ) -> tuple[NDArray[np.void], NDArray[np.uint32]]:
+    ) -> tuple[Records, NDArray[np.uint32]]:
         """Connections' records, with those of requests after them, and the details of all (n,)."""
         self._pace.take(payloads)
         read = requests.read(records, payloads, wall)

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flows.agent.enrich.kube_source import Source, SourceStatus
+    from flows.agent.enrich.record_words import Columns
+    from flows.agent.probe.batch import Records
     from flows.flow.endpoint import Endpoint
 
 # A cgroup that was gone at its first record: its later records, if any, come within the reporting interval.
@@ -162,14 +164,14 @@ class Enricher:
         """Take the names that came late since the last call, in order."""
         return self._names.take_late()
 
-    def resolve(self, records: NDArray[Any]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    def resolve(self, records: Records) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         """Name both ends of each record: (local numbers, remote numbers), (n,) uint32 each, 0 unknown.
 
-        records: (n,) RECORD. An address is resolved at the time its connection began, as far as that is
+        records: (n,). An address is resolved at the time its connection began, as far as that is
         known: a connection does not move to who gets the address later.
         """
         self.apply_changes()
-        columns = records.view(words(records.dtype))
+        columns = words(records)
         times = np.where(columns["start_ns"] != 0, columns["start_ns"], columns["time_ns"])
         local, observed = self._local(columns, times)
         remote, joinable = self._by_address(columns["remote_high"], columns["remote_low"], times)
@@ -194,7 +196,7 @@ class Enricher:
         else:
             self._free(message.in_use)
 
-    def _local(self, columns: NDArray[Any], times: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
+    def _local(self, columns: Columns, times: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
         """Number the local ends, and tell which by their own socket's cgroup."""
         ids = columns["cgroup_id"]
         numbers = self._cgroups.lookup(ids)
@@ -225,7 +227,7 @@ class Enricher:
 
     def _join(
         self,
-        columns: NDArray[Any],
+        columns: Columns,
         local: NDArray[np.uint32],
         observed: NDArray[np.bool_],
         remote: NDArray[np.uint32],

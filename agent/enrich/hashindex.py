@@ -22,6 +22,7 @@ SPARSITY = 3
 # Rounds of eviction before the table is taken to be unlucky: rebuilt with another seed, twice as large every
 # other time.
 ROUNDS = 64
+_HALF, _NEARLY_HALF = np.array(32, np.uint64), np.array(29, np.uint64)
 
 
 class HashIndex:
@@ -82,9 +83,10 @@ class HashIndex:
         return np.stack([column[used] for column in self._keys], axis=1), self._numbers[used]
 
     def _allocate(self, size: int) -> None:
-        self._seeds = [np.uint64(secrets.randbits(64) | 1) for _ in range(self._words + 1)]
-        self._salt = np.uint64(secrets.randbits(64))
-        self._mask = np.uint64(size - 1)
+        # Arrays of one number each: NumPy makes them of numbers, each time anew.
+        self._seeds = [np.array(secrets.randbits(64) | 1, np.uint64) for _ in range(self._words + 1)]
+        self._salt = np.array(secrets.randbits(64), np.uint64)
+        self._mask = np.array(size - 1, np.uint64)
         # Empty slots hold a random word, not 0: the key 0 must not seem to be found, unnumbered, in an empty
         # slot.
         self._keys = [np.full(size, self._salt) for _ in range(self._words)]
@@ -96,15 +98,15 @@ class HashIndex:
         """
         mixed = (words[0] ^ self._salt) * self._seeds[0]
         for word, seed in zip(words[1:], self._seeds[1:-1], strict=True):
-            mixed ^= mixed >> np.uint64(32)
+            mixed ^= mixed >> _HALF
             mixed += word * seed
-        mixed ^= mixed >> np.uint64(32)
+        mixed ^= mixed >> _HALF
         mixed *= self._seeds[-1]
-        mixed ^= mixed >> np.uint64(29)
+        mixed ^= mixed >> _NEARLY_HALF
         return mixed
 
     def _second(self, hashes: NDArray[np.uint64], first: NDArray[np.int64]) -> NDArray[np.int64]:
-        slots = ((hashes >> np.uint64(32)) & self._mask).view(np.int64)
+        slots = ((hashes >> _HALF) & self._mask).view(np.int64)
         slots[slots == first] ^= 1
         return slots
 

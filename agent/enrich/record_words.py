@@ -6,8 +6,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from flows.agent.probe.batch import Batch
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from flows.agent.probe.batch import Records
+
+    Columns = Mapping[str, NDArray[Any]] | NDArray[np.void]
 
 # The fields of RECORD that are read. Addresses are two words each, so that no column is copied.
 _FIELDS: Final = {
@@ -24,8 +32,19 @@ _FIELDS: Final = {
 _WORDS: dict[np.dtype[Any], np.dtype[Any]] = {}
 
 
-def words(record: np.dtype[Any]) -> np.dtype[Any]:
-    """The same bytes with addresses as words: local_high, local_low, remote_high, remote_low."""
+def words(records: Records) -> Columns:
+    """Columns of records (n,): those of RECORD, and local_high, local_low, remote_high and remote_low."""
+    if not isinstance(records, Batch):
+        return records.view(_words(records.dtype))
+    columns = {name: records[name] for name in _FIELDS}
+    for end in ("local", "remote"):
+        halves = np.ascontiguousarray(records[f"{end}_addr"]).view(np.uint64)
+        columns |= {f"{end}_high": halves[:, 0], f"{end}_low": halves[:, 1]}
+    return columns
+
+
+def _words(record: np.dtype[Any]) -> np.dtype[Any]:
+    """The same bytes with addresses as words."""
     if record not in _WORDS:
         fields: Mapping[str, tuple[Any, ...]] = record.fields or {}
         columns = {name: (form, int(fields[name][1])) for name, form in _FIELDS.items()}

@@ -16,10 +16,11 @@ COPIED: Final = (
 
 
 def copied(payloads: NDArray[np.void], *, answers: NDArray[np.bool_] | bool = False) -> dict[str, NDArray[Any]]:
-    """Columns of request rows that payloads (n,) of any width have already, copied, with `client`: 1 where the local end asked.
+    """Columns of request rows that payloads (n,) of any width have already, not copied yet, with `client`: 1 where the local end
+    asked.
 
     answers: which payloads are answers, so that the one who sent them was asked; bool (n,), or one for all.
     """
-    rows: dict[str, NDArray[Any]] = {name: payloads[name].copy() for name in COPIED}
-    rows["client"] = ((payloads["sent"] != 0) ^ answers).astype(np.uint8)
+    rows: dict[str, NDArray[Any]] = {name: payloads[name] for name in COPIED}
+    rows["client"] = ((payloads["sent"] != 0) ^ answers).view(np.uint8)
     return rows

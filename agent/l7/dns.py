@@ -11,12 +11,13 @@ from flows.agent.l7.dns_attempts import Attempts
 from flows.agent.l7.dns_pairing import NONE, pair
 from flows.agent.l7.dns_pending import CLOSED, GIVEN_UP, MS, WAITING, Pending
 from flows.agent.l7.dns_questions import Reason, read
-from flows.agent.l7.dns_rows import TCP, RowMaker, heads
+from flows.agent.l7.dns_rows import TCP, RowMaker, beginnings, heads
 from flows.agent.l7.dns_streams import Streams
 from flows.agent.l7.dns_table import joined, put
 from flows.agent.l7.events import Events, nothing, together
+from flows.agent.l7.masks import all_of, any_of, number
 from flows.agent.probe.record import Event
-from flows.agent.store.request_columns import ANSWER_BYTES, Flag, State
+from flows.agent.store.request_columns import Flag, State
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,6 +32,8 @@ TIMEOUT_NS: Final = 5_000 * MS  # resolv.conf(5): the default of `timeout`
 # An answer may come out of its ring before the query comes out of the other one: so long it waits for it.
 HOLD_NS: Final = 500 * MS
 HELD: Final = 4_096  # answers; those that find no room are stored at once, as answers to nothing that was seen
+_ANSWERED, _TAKEN = number(State.ANSWERED, np.uint8), number(Reason.TAKEN, np.uint8)
+_ANSWERS, _NONE = number(1 << 15, np.uint16), number(0, np.uint16)  # bits of answers; questions
 _ANSWER = ("answered", "status", "flags", "response_bytes", "answer", "answer_bytes")
 _COUNTED = ("dns_answers_repeated", "dns_answers_alone", "dns_answers_other_question", "dns_requests_gone")
 
@@ -56,7 +59,7 @@ class Dns:
     def take(self, payloads: NDArray[np.void], to_wall_ns: int) -> Events:
         """Payloads (n,) of SHORT_PAYLOAD or LONG_PAYLOAD."""
         over_tcp = payloads["protocol"] == TCP
-        if not over_tcp.any():
+        if not any_of(over_tcp):
             return self._messages(payloads, to_wall_ns)
         whole = self._streams.take(payloads[over_tcp])
         return together(self._messages(payloads[~over_tcp], to_wall_ns), self._messages(whole, to_wall_ns))
@@ -95,26 +98,24 @@ class Dns:
             return nothing()
         text, head = payloads["text"], heads(payloads)
         questions = read(text, head["captured"], head["length"])
-        is_answer = questions.bits >> 15 != 0
-        bare = (is_answer & (questions.questions == 0) & (questions.bits & 15 != 0)).nonzero()[0]
-        taken = questions.reason == Reason.TAKEN
+        is_answer, taken = questions.bits >= _ANSWERS, questions.reason == _TAKEN
+        bare = (is_answer & (questions.questions == _NONE)).nonzero()[0]
+        bare = bare[questions.bits[bare] & 15 != 0]
         asked, answered = (taken & ~is_answer).nonzero()[0], (taken & is_answer).nonzero()[0]
         if asked.size + answered.size < len(payloads):
             self._count(np.delete(questions.reason, bare))
-        of_asked, of_answered = questions.chosen(asked), questions.chosen(answered)
         answer_heads = head.take(answered)
-        known = min(text.shape[1], ANSWER_BYTES)
-        answers = self._rows.answers(answer_heads, text[answered, :known], of_answered, to_wall_ns)
-        events, left = self._step(self._rows.queries(head.take(asked), of_asked, to_wall_ns), answers)
+        answers = self._rows.answers(answer_heads, beginnings(payloads, answered), questions.chosen(answered), to_wall_ns)
+        events, left = self._step(self._rows.queries(head.take(asked), questions.chosen(asked), to_wall_ns), answers)
         if left.size:
-            rows = self._rows.alone(answer_heads.take(left), of_answered.chosen(left), answers.chosen(left).columns)
+            rows = self._rows.alone(answer_heads.take(left), questions.chosen(answered[left]), answers.chosen(left).columns)
             self._hold(answers.chosen(left)._replace(columns=rows))
         if bare.size:
-            events = together(events, self._bare(head.take(bare), text[bare, :known], questions.chosen(bare), to_wall_ns))
+            events = together(events, self._bare(head.take(bare), beginnings(payloads, bare), questions.chosen(bare), to_wall_ns))
         return events
 
     def _count(self, reasons: NDArray[np.uint8]) -> None:
-        if reasons.any():
+        if np.count_nonzero(reasons):
             for reason, count in enumerate(np.bincount(reasons).tolist()):
                 if reason and count:
                     self._counts[f"dns_{Reason(reason).name.lower()}"] += count
@@ -162,7 +163,7 @@ class Dns:
         """Store the answers of those that got one, and change their entries; the events of it."""
         entries["flags"][pairs.doubtful] |= Flag.PIPELINED.value
         unsure = pairs.doubtful & (pairs.answer == NONE)
-        if unsure.any():
+        if any_of(unsure):
             self._store.answer(entries["asked"]["number"][unsure], {"flags": entries["flags"][unsure]})
         got = (pairs.answer != NONE).nonzero()[0]
         if not got.size:
@@ -171,9 +172,9 @@ class Dns:
         asked, times = chosen["asked"], answers.times[taken]
         late = times - asked["time_ns"] >= np.uint64(self._timeout_ns)
         chosen["flags"][late | (chosen["state"] == GIVEN_UP)] |= Flag.LATE.value
-        rows = {name: answers.columns[name][taken] for name in _ANSWER}
+        rows = {name: answers.columns[name].take(taken, axis=0) for name in _ANSWER}
         rows["flags"] = rows["flags"] | chosen["flags"]
-        rows["state"] = np.full(got.size, State.ANSWERED, np.uint8)
+        rows["state"] = _ANSWERED
         self._store.answer(asked["number"], rows)
         unheard = late & (chosen["state"] == WAITING)
         chosen["state"] = CLOSED
@@ -242,12 +243,13 @@ class Dns:
     def _add(self, rows: Rows) -> None:
         """Store rows, in parts if there are more than the store holds."""
         for start in range(0, len(rows["first"]), self._store.capacity):
-            self._store.add({name: column[start : start + self._store.capacity] for name, column in rows.items()})
+            part = slice(start, start + self._store.capacity)
+            self._store.add({name: column[part] if column.ndim else column for name, column in rows.items()})
 
     def _still_stored(self, events: Events) -> Events:
         """Without those whose request has been overwritten: nobody could show them."""
         stored = self._store.stored(events.request)
-        if stored.all():
+        if all_of(stored):
             return events
         self._counts["dns_requests_gone"] += int((~stored).sum())
         return Events(events.request[stored], events.event[stored], events.time_ns[stored])

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from flows.agent.l7.dns_pairing import NONE, mixed
-from flows.agent.l7.dns_table import BUCKETS, SortedTable, buckets, joined
+from flows.agent.l7.dns_table import BUCKETS, SortedTable, buckets, joined, put
+from flows.agent.l7.masks import any_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,9 +24,10 @@ PATIENCE_NS: Final = 250 * MS
 CAPACITY: Final = 16_384  # questions without an answer yet; who has more of them has other troubles than counting attempts
 MOST: Final = 255  # what the column holds
 
+# Aligned: NumPy copies columns that are not before it looks at them.
 ASKED: Final = np.dtype([
     ("time_ns", "<u8"), ("number", "<i8"), ("first", "<i8"), ("server", "<u8"), ("id", "<u2"), ("attempt", "u1"),
-])  # fmt: skip
+], align=True)  # fmt: skip
 
 
 def ask_keys(question: NDArray[np.uint64], who: NDArray[np.uint64], client: NDArray[np.uint8]) -> NDArray[np.uint64]:
@@ -59,8 +61,8 @@ class Attempts:
         that came: what is asked after them is asked anew. answered: which have got an answer (n,).
         """
         asked["first"], asked["attempt"] = asked["number"], 1
-        met = self._table.has(keys)
-        chosen = (met | ~answered | (before[0] != NONE) | _again(keys)).nonzero()[0]
+        met, repeats = self._table.has(keys), before[0] != NONE
+        chosen = (met | ~answered | repeats | _again(keys)).nonzero()[0]
         settles = self._table.has(settled[0])
         found = self._table.find(np.concatenate((keys[met], settled[0][settles])))
         if not chosen.size and not found.size:
@@ -74,15 +76,16 @@ class Attempts:
         order, is_query, same = _in_time(all_keys, nodes["time_ns"], settled)
         link = np.full(len(keys), NONE)
         _link(link, chosen, nodes, (order, is_query, same), len(keys) + len(before[1]), self._keep_ns)
-        copies = (before[0] != NONE).nonzero()[0]
-        earlier = joined(asked, before[1])["time_ns"][before[0][copies]]
-        copies = copies[asked["time_ns"][copies] - earlier < np.uint64(self._keep_ns)]
-        link[copies] = before[0][copies]
-        if (link != NONE).any():
+        copies = repeats.nonzero()[0]
+        if copies.size:
+            earlier = joined(asked, before[1])["time_ns"][before[0][copies]]
+            copies = copies[asked["time_ns"][copies] - earlier < np.uint64(self._keep_ns)]
+            link[copies] = before[0][copies]
+        if any_of(link != NONE):
             everything = joined(joined(asked, before[1]), old)
             _resolve(everything, link)
-            asked[:] = everything[: len(asked)]
-            nodes[: chosen.size] = asked.take(chosen)
+            put(asked, slice(None), everything[: len(asked)])
+            put(nodes, slice(chosen.size), asked.take(chosen))
         self._remember(found, all_keys, nodes, order[is_query & np.append(~same, True)])
 
     def expire(self, now_ns: int) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from flows.agent.l7.dns_attempts import ASKED
 from flows.agent.l7.dns_table import SortedTable, put
+from flows.agent.l7.masks import all_of, number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,10 +20,11 @@ CAPACITY: Final = 32_768  # entries; 2,000 queries/s of two ends that are all lo
 WAITING, GIVEN_UP, CLOSED = 0, 1, 2  # CLOSED: answered, and to be taken out
 # Slots for what was answered lately. Each has the last one of those that fall into it: 1 s of 20,000 queries/s finds 3 of 4.
 RECENT: Final = 65_536
+_HALF, _RECENT_MASK = number(32, np.uint64), number(RECENT - 1, np.uint64)
 
 ENTRY: Final = np.dtype([
     ("ask", "<u8"), ("conn_id", "<u8"), ("forget_ns", "<u8"), ("asked", ASKED), ("flags", "<u2"), ("state", "u1"), ("tcp", "u1"),
-])  # fmt: skip
+], align=True)  # fmt: skip
 
 
 class Pending:
@@ -89,7 +91,7 @@ class Pending:
         if not len(rows):
             return
         kept = (rows["state"] == WAITING) | (rows["forget_ns"] > np.uint64(now_ns))
-        if not kept.all():
+        if not all_of(kept):
             self.table.keep(kept)
 
     def with_exchange(self, exchange: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -108,5 +110,5 @@ class Pending:
 
 def _slots(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Where each of n was answered lately. By both halves: those of one question to several servers share the lower one."""
-    slots: NDArray[np.int64] = ((keys ^ keys >> np.uint64(32)) % np.uint64(RECENT)).view(np.int64)
+    slots: NDArray[np.int64] = ((keys ^ keys >> _HALF) & _RECENT_MASK).view(np.int64)
     return slots

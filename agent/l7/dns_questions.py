@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from flows.agent.l7.http1_text import before
+from flows.agent.l7.masks import any_of, number
 from flows.agent.store.request_columns import TEXT_BYTES
 
 if TYPE_CHECKING:
@@ -27,8 +29,12 @@ _WIDTHS.setflags(write=False)
 _WORDS: Final = 32  # of 8 bytes in a name
 # The hash is keyed, so that nobody can make questions that meet: odd multipliers for a name's words, and one for the rest.
 _SEEDS: Final = np.array([secrets.randbits(64) | 1 for _ in range(_WORDS + 1)], np.uint64)
+_OTHER_SEEDS: Final = np.roll(_SEEDS, 1)
 _SALTS: Final = np.array([secrets.randbits(64) for _ in range(_WORDS)], np.uint64)
-_DOT, _PLAIN = ord("."), ord("-")
+_DOT, _PLAIN, _UNDERSCORE, _CAPITAL, _SMALL, _ZERO = (number(ord(sign), np.uint8) for sign in ".-_Aa0")
+_LETTERS, _DIGITS, _TO_SMALL, _FIRST, _LONGEST = (number(value, np.uint8) for value in (26, 10, 0x20, 1, LABEL))
+_HALF, _NEARLY_HALF, _TO_LAST, _EACH_BYTE = (number(value, np.uint64) for value in (32, 29, 56, 0x0101010101010101))
+_TYPE: Final = number(16, np.uint32)
 
 
 class Reason(IntEnum):
@@ -88,35 +94,44 @@ def read(text: NDArray[np.uint8], captured: NDArray[np.uint16], length: NDArray[
     # A zero ends what is known of each. Behind all is room for type and class, and for words of 8 bytes.
     raw = np.zeros((len(text), max(known, HEADER) + ROOM), np.uint8)
     raw[:, :known] = text[:, :known]
-    raw[limit < HEADER] = 0
-    raw.reshape(-1)[np.arange(len(raw)) * raw.shape[1] + np.maximum(limit, HEADER)] = 0
-    words = raw[:, :HEADER].reshape(-1).view(">u2").reshape(-1, HEADER // 2)[:, :3].astype(np.uint16)
-    reason, size, places = _walk(raw, np.maximum(limit, HEADER))
+    headless = limit < HEADER
+    if any_of(headless):
+        raw[headless] = 0
+    begin = np.arange(0, raw.size, raw.shape[1])
+    ends = begin + np.maximum(limit, HEADER)
+    raw.reshape(-1)[ends] = 0
+    words = raw[:, : HEADER // 2].reshape(-1).view(">u2").reshape(-1, HEADER // 4).astype(np.uint16)
+    reason, size, places, rows = _walk(raw, begin, ends)
     _judge(reason, size, words, limit, length)
     size[reason != Reason.TAKEN] = 0
     names = _names(raw, size)
-    behind = np.arange(len(raw)) * raw.shape[1] + HEADER + size
-    qtype, qclass = raw.reshape(-1).take(behind[:, None] + np.arange(4)).view(">u2").astype(np.uint16).T
-    hashes = _hash(names, qtype, qclass)
-    labels, odd, dots = _labels(names, size, places, raw.shape[1])
-    number, bits, questions = words.T
-    return Questions(reason, number, bits, questions, qtype, hashes, labels, size - 2, odd, dots)
+    # Four bytes from each place on: type and class.
+    fours = np.ndarray((raw.size - 3,), ">u4", raw, strides=(1,))
+    asked = fours[begin + (size + HEADER)].astype(np.uint32)
+    hashes = _hash(names, asked)
+    here = places <= (begin + (HEADER - 2) + size).take(rows)  # the root's zero, and what a bad name had, are no dots
+    separators = (places - rows * (raw.shape[1] - names.shape[1]) - HEADER)[here]
+    labels, odd, dots = _labels(names, size, separators)
+    identity, bits, questions = words.T
+    return Questions(reason, identity, bits, questions, (asked >> _TYPE).astype(np.uint16), hashes, labels, size - 2, odd, dots)
 
 
-def _walk(raw: NDArray[np.uint8], ends: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+def _walk(
+    raw: NDArray[np.uint8], begin: NDArray[np.int64], ends: NDArray[np.int64]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """From label to label, all names at once: at most 130 steps, since each goes on by two bytes, up to a zero at `ends` (n,).
 
-    Reasons (n,); bytes of each name with its root (n,), 0 for those without an end; flat indices of the later length bytes.
+    begin, ends: flat indices (n,). Reasons (n,); bytes of each name with its root (n,), 0 for those without an end; of the later
+    length bytes flat indices and names.
     """
     flat, width = raw.reshape(-1), raw.shape[1]
     reason, size = np.zeros(len(raw), np.uint8), np.zeros(len(raw), np.int64)
-    going, dots = np.arange(len(raw)), [np.zeros(0, np.int64)]
-    at = going * width + HEADER
-    end = going * width + ends
+    going, at, end = np.arange(len(raw)), begin + HEADER, ends
+    places, names = [at[:0]], [going[:0]]
     while going.size:
         label = flat.take(at)
-        stop = label - np.uint8(1) >= LABEL  # 0, or a type of label that is none
-        if stop.any():
+        stop = label - _FIRST >= _LONGEST  # 0, or a type of label that is none
+        if any_of(stop):
             done = stop.nonzero()[0]
             rows, last = going[done], label[done]
             size[rows] = np.where(last == 0, at[done] - rows * width - HEADER + 1, 0)
@@ -124,9 +139,12 @@ def _walk(raw: NDArray[np.uint8], ends: NDArray[np.int64]) -> tuple[NDArray[np.u
             reason[rows[last >= 0xC0]] = Reason.MALFORMED_POINTER
             on = (~stop).nonzero()[0]
             going, at, end, label = going[on], at[on], end[on], label[on]
-        at = np.minimum(at + label + 1, end)
-        dots.append(at)
-    return reason, size, np.concatenate(dots)
+        at = at + label
+        at += 1
+        np.minimum(at, end, out=at)
+        places.append(at)
+        names.append(going)
+    return reason, size, np.concatenate(places), np.concatenate(names)
 
 
 def _judge(
@@ -138,8 +156,8 @@ def _judge(
 ) -> None:
     """Change reasons: not a query and not one question go before a bad name, that before a question that does not end here."""
     taken = reason == Reason.TAKEN
-    short = taken & (HEADER + size + 4 > limit)
-    if short.any():
+    short = taken & (size + (HEADER + 4) > limit)
+    if any_of(short):
         reason[short] = np.where(limit[short] < length[short], Reason.QUESTION_CUT, Reason.MALFORMED_SHORT)
     reason[taken & (size > NAME)] = Reason.MALFORMED_NAME
     headed = limit >= HEADER
@@ -151,47 +169,38 @@ def _names(raw: NDArray[np.uint8], size: NDArray[np.int64]) -> NDArray[np.uint8]
     """Names on the wire in lower case, zeros behind, as wide as the longest needs, in whole words; u1 (n, 8k)."""
     width = min(256, max(8, -(-int(size.max(initial=0)) // 8) * 8), (raw.shape[1] - HEADER) // 8 * 8)
     names = raw[:, HEADER : HEADER + width].copy()
-    names |= (names - np.uint8(65) < 26).view(np.uint8) << np.uint8(5)  # length bytes are no letters: they are below 64
-    names *= before_end(width, size)
+    # Length bytes are no letters: they are below 64. Multiplied, for NumPy shifts bytes twenty times as slowly.
+    names |= (names - _CAPITAL < _LETTERS).view(np.uint8) * _TO_SMALL
+    names *= before(size, width)
     return names
 
 
-def before_end(width: int, size: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-    """1 in the first size (n,) of so many columns, else 0; u1 (n, width)."""
-    columns = np.arange(width, dtype=np.int16)
-    return (columns < size.astype(np.int16)[:, None]).view(np.uint8)
-
-
-def _hash(names: NDArray[np.uint8], qtype: NDArray[np.uint16], qclass: NDArray[np.uint16]) -> NDArray[np.uint64]:
-    """Keyed hash of name, type and class; each word is mixed before they are added, so that no two bytes cancel out."""
-    words = names.view(np.uint64)
-    mixed: NDArray[np.uint64] = (qtype.astype(np.uint64) << np.uint64(16) | qclass) * _SEEDS[-1]
-    for at in range(words.shape[1]):
-        word = (words[:, at] ^ _SALTS[at]) * _SEEDS[at]
-        word ^= word >> np.uint64(32)
-        word *= _SEEDS[at - 1]
-        word ^= word >> np.uint64(29)
-        # Words behind a name are zeros: they must count for nothing, for how many there are is the batch's business.
-        mixed += word * (words[:, at] != 0)
-    return mixed
+def _hash(names: NDArray[np.uint8], asked: NDArray[np.uint32]) -> NDArray[np.uint64]:
+    """Keyed hash of name, and type and class; each word is mixed before they are added, so that no two bytes cancel out."""
+    words = np.ascontiguousarray(names.view(np.uint64).T)  # so that NumPy has long rows to go through
+    salts, seeds, others = (each[: len(words), None] for each in (_SALTS, _SEEDS, _OTHER_SEEDS))
+    mixed = (words ^ salts) * seeds
+    mixed ^= mixed >> _HALF
+    mixed *= others
+    mixed ^= mixed >> _NEARLY_HALF
+    # Words behind a name are zeros: they must count for nothing, for how many there are is the batch's business.
+    mixed *= words != 0
+    hashes: NDArray[np.uint64] = np.add.reduce(mixed)
+    hashes += asked * _SEEDS[-1]
+    return hashes
 
 
 def _labels(
-    names: NDArray[np.uint8], size: NDArray[np.int64], places: NDArray[np.int64], room: int
+    names: NDArray[np.uint8], size: NDArray[np.int64], at: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Questions.labels, odd and dots; names as _names gives them, places: flat indices in rows of `room` bytes."""
-    width = names.shape[1]
-    rows, columns = np.divmod(places, room)
-    columns -= HEADER
-    here = columns <= size[rows] - 2  # the root's zero, and what a bad name had, are no dots
-    at = rows[here] * width + columns[here]
+    """Questions.labels, odd and dots; names as _names gives them, at: flat indices of what separates labels."""
     labels = names.copy()
     labels[:, 0] = 0
     flat = labels.reshape(-1)
     flat[at] = _PLAIN
     odd = _odd(labels, size - 2)
     flat[at] = _DOT
-    dots = np.zeros((len(names) if odd.any() else 0, width), bool)
+    dots = np.zeros((len(names) if any_of(odd) else 0, names.shape[1]), bool)
     if len(dots):
         dots.reshape(-1)[at] = True
     return labels, odd, dots
@@ -199,15 +208,15 @@ def _labels(
 
 def _odd(labels: NDArray[np.uint8], count: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which have bytes beyond those of host names (n,). labels: zeros but for count (n,) bytes."""
-    usual = (labels - np.uint8(ord("a")) < 26) | (labels - np.uint8(ord("0")) < 10)
-    usual |= (labels == _PLAIN) | (labels == ord("_"))
+    usual = labels - _SMALL < _LETTERS
+    usual |= labels - _ZERO < _DIGITS
+    usual |= labels == _PLAIN
+    usual |= labels == _UNDERSCORE
     words = usual.view(np.uint64)
-    found = words[:, 0].copy()
-    for at in range(1, words.shape[1]):
-        found += words[:, at]
+    found = np.einsum("ij->i", words)
     # Up to 32 words of bytes that are 0 or 1: their sums fit into a byte each, and those into the uppermost one, less 256.
-    total = (found * np.uint64(0x0101010101010101)) >> np.uint64(56)
-    odd: NDArray[np.bool_] = total != np.maximum(count, 0).astype(np.uint64) % np.uint64(256)
+    total = (found * _EACH_BYTE) >> _TO_LAST
+    odd: NDArray[np.bool_] = total.astype(np.uint8) != np.maximum(count, 0).astype(np.uint8)
     return odd
 
 

@@ -10,8 +10,9 @@ from flows.agent.l7.copied import copied
 from flows.agent.l7.dns_attempts import ask_keys
 from flows.agent.l7.dns_pairing import address_hash, mixed, pair_keys
 from flows.agent.l7.dns_pending import ENTRY
-from flows.agent.l7.dns_questions import before_end
 from flows.agent.l7.dns_redaction import RedactedNames
+from flows.agent.l7.http1_text import before
+from flows.agent.l7.masks import any_of, number
 from flows.agent.probe.payload import LONG_PAYLOAD
 from flows.agent.store.request_columns import ANSWER_BYTES, Flag, Kind, State
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     Rows = dict[str, NDArray[Any]]
 
 TCP: Final = 6
+_CUT, _RCODE, _SHIFT = number(Flag.CUT, np.uint16), number(15, np.uint16), number(1, np.uint64)
+_DNS, _ASKED, _NO_SIZE = number(Kind.DNS, np.uint8), number(State.ASKED, np.uint8), number(-1, np.int64)
 HEAD: Final = np.dtype([(name, LONG_PAYLOAD[name]) for name in LONG_PAYLOAD.names or () if name != "text"])
 
 
@@ -61,6 +64,13 @@ def heads(payloads: NDArray[np.void]) -> NDArray[np.void]:
     return np.ascontiguousarray(raw[:, : HEAD.itemsize]).reshape(-1).view(HEAD)
 
 
+def beginnings(payloads: NDArray[np.void], which: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """What may be kept of the text of some payloads of any width (k, w), copied as bytes."""
+    size = min(payloads.dtype["text"].itemsize, ANSWER_BYTES)
+    texts = np.ndarray(len(payloads), np.dtype((np.void, size)), payloads, HEAD.itemsize, payloads.strides)
+    return texts[which].view(np.uint8).reshape(-1, size)
+
+
 class RowMaker:
     """Makes them, with names as a rule lets them be stored."""
 
@@ -82,9 +92,10 @@ class RowMaker:
         entries["flags"] = named["flags"]
         rows |= named | {
             "time": heads["time_ns"].astype(np.int64) + to_wall_ns,
-            "state": _same(State.ASKED, len(heads)),
+            "kind": _DNS,
+            "state": _ASKED,
             "request_bytes": heads["length"],
-            "response_bytes": np.full(len(heads), -1),
+            "response_bytes": _NO_SIZE,
         }
         return Queries(pair_keys(exchange, questions.hash), entries, rows)
 
@@ -97,11 +108,12 @@ class RowMaker:
         if self._names is not None:
             self._names.redact(*questions.texts(), flags)
             self._names.redact_messages(message, size, flags)
-        flags[questions.bits & 0x0200 != 0] |= Flag.TRUNCATED.value
-        flags[heads["length"] > size] |= Flag.ANSWER_CUT.value
+        for which, flag in ((questions.bits & 0x0200 != 0, Flag.TRUNCATED), (heads["length"] > size, Flag.ANSWER_CUT)):
+            if any_of(which):
+                flags[which] |= flag.value
         columns = {
             "answered": heads["time_ns"].astype(np.int64) + to_wall_ns,
-            "status": questions.bits & np.uint16(15),
+            "status": questions.bits & _RCODE,
             "flags": flags,
             "response_bytes": heads["length"].astype(np.int64),
             "answer": message,
@@ -113,26 +125,22 @@ class RowMaker:
         """Requests of answers to nothing that was seen; columns as in Answers."""
         named = self._named(questions)
         flags = {"flags": named["flags"] | columns["flags"]}
-        return copied(heads, answers=True) | columns | named | flags | {"state": _same(State.ALONE, len(heads))}
+        same = {"kind": np.full(len(heads), Kind.DNS, np.uint8), "state": np.full(len(heads), State.ALONE, np.uint8)}
+        return copied(heads, answers=True) | columns | named | flags | same
 
     def _named(self, questions: Questions) -> Rows:
         text, cut = questions.texts()
-        flags = np.where(cut, np.uint16(Flag.CUT.value), np.uint16(0))
+        flags = cut * _CUT
         if self._names is not None:
             text = self._names.redact(text, cut, flags)
-        kind = _same(Kind.DNS, len(text))
-        return {"kind": kind, "text": text, "flags": flags, "qtype": questions.qtype, "query_id": questions.id}
-
-
-def _same(value: int, count: int) -> NDArray[np.uint8]:
-    return np.full(count, value, np.uint8)
+        return {"text": text, "flags": flags, "qtype": questions.qtype, "query_id": questions.id}
 
 
 def _exchange(
-    conn_id: NDArray[np.uint64], server: NDArray[np.uint64], number: NDArray[np.uint16], client: NDArray[np.uint8]
+    conn_id: NDArray[np.uint64], server: NDArray[np.uint64], identity: NDArray[np.uint16], client: NDArray[np.uint8]
 ) -> NDArray[np.uint64]:
     """Hash of what a query and its answer share but the question. With the server: to several, musl sends the same query."""
-    return mixed(conn_id, server, number.astype(np.uint64) << np.uint64(1) | client)
+    return mixed(conn_id, server, identity.astype(np.uint64) << _SHIFT | client)
 
 
 def _message(heads: NDArray[np.void], text: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
@@ -140,5 +148,6 @@ def _message(heads: NDArray[np.void], text: NDArray[np.uint8]) -> tuple[NDArray[
     size = np.minimum(np.minimum(heads["captured"], heads["length"]), min(text.shape[1], ANSWER_BYTES)).astype(np.uint16)
     known = int(size.max(initial=0))
     message = np.zeros((len(heads), ANSWER_BYTES), np.uint8)
-    np.multiply(text[:, :known], before_end(known, size), out=message[:, :known])
+    if known:
+        np.multiply(text[:, :known], before(size.astype(np.int64), known), out=message[:, :known])
     return message, size

@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+
+from flows.agent.l7.masks import number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
 BUCKETS: Final = 1 << 16
+_UPPER: Final = number(48, np.uint64)
 
 
 def joined(first: NDArray[np.void], second: NDArray[np.void]) -> NDArray[np.void]:
-    """Both, (n + m,), of one dtype; a new array. np.concatenate compares structured dtypes field by field, each time."""
-    both = np.empty(len(first) + len(second), second.dtype)
-    both[: len(first)], both[len(first) :] = first, second
+    """Both, (n + m,), of one dtype; a new array. As bytes: np.concatenate compares structured dtypes field by field."""
+    plain = _bytes(second.dtype.itemsize)
+    both: NDArray[np.void] = np.concatenate((first.view(plain), second.view(plain))).view(second.dtype)
     return both
 
 
-def put(rows: NDArray[np.void], at: NDArray[np.int64], values: NDArray[np.void]) -> None:
+def put(rows: NDArray[np.void], at: NDArray[np.int64] | slice, values: NDArray[np.void]) -> None:
     """rows[at] = values, as bytes. NumPy would go through structures field by field; take() does not."""
-    plain = np.dtype(f"V{rows.dtype.itemsize}")
+    plain = _bytes(rows.dtype.itemsize)
     rows.view(plain)[at] = values.view(plain)
+
+
+@lru_cache
+def _bytes(size: int) -> np.dtype[np.void]:
+    return np.dtype((np.void, size))
 
 
 def buckets(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
     """The upper 16 bits of keys, which are hashes: equal ones for equal keys, and seldom for others."""
-    return (keys >> np.uint64(48)).view(np.int64)
+    places: NDArray[np.int64] = (keys >> _UPPER).view(np.int64)
+    return places
 
 
 class SortedTable:

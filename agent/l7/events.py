@@ -29,7 +29,10 @@ def nothing() -> Events:
 
 def together(*parts: Events) -> Events:
     """The events of all parts."""
-    request, event, time_ns = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    filled = [part for part in parts if part.request.size]
+    if len(filled) < 2:
+        return filled[0] if filled else nothing()
+    request, event, time_ns = (np.concatenate(columns) for columns in zip(*filled, strict=True))
     return Events(request, event, time_ns)
 
 

@@ -29,22 +29,26 @@ from flows.agent.l7.http1_limits import Limits
 from flows.agent.l7.http1_pairing import MOST_WAITING, Waiting, requests_of
 from flows.agent.l7.http1_pipelining import Pipelining
 from flows.agent.l7.http1_recent import Recent
-from flows.agent.l7.http1_rows import PAYLOAD, join, pick
+from flows.agent.l7.http1_rows import PAYLOAD, heads, join, pick
 from flows.agent.l7.http1_sampling import Sampling
-from flows.agent.probe.payload import Origin, PayloadKind
+from flows.agent.l7.masks import all_of, any_of, number
+from flows.agent.probe.payload import SHORT_PAYLOAD, Origin, PayloadKind
 from flows.agent.probe.record import Event
 from flows.agent.store.request_columns import Flag, Kind, State
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from flows.agent.l7.http1_distinct import Some
     from flows.agent.l7.redact import Redaction
     from flows.agent.store.requests import RequestStore
 
 TIMEOUT_NS: Final = 60 * 10**9  # nginx's, and most proxies', time to wait for an answer
 LATE_FACTOR: Final = 10  # an answer that is later than so many timeouts is not waited for
 PART_BYTES: Final = 2 << 20  # text looked at in one go: what is computed from it fits into the caches, whatever it is
-PIPELINED: Final = np.uint16(Flag.PIPELINED)
+PIPELINED: Final = number(Flag.PIPELINED, np.uint16)
+IS_HTTP1, ANSWERED, NO_SIZE = number(Kind.HTTP1, np.uint8), number(State.ANSWERED, np.uint8), number(-1, np.int64)
+KINDS: Final = [number(kind, np.uint8) for kind in (PayloadKind.HTTP_REQUEST, PayloadKind.HTTP_RESPONSE)]
 
 
 class Http1:
@@ -75,23 +79,32 @@ class Http1:
         width = max(1, int(payloads["captured"].max(initial=0)))
         step = max(1, min(PART_BYTES // width, self._store.capacity))
         for begin in range(0, len(payloads), step):
-            part = payloads[begin : begin + step]
-            answered = pick(part, part["kind"] == PayloadKind.HTTP_RESPONSE)
-            answers, others = read_all(answered, self._answer_dtype, self._rules)
-            self._counts["http: not a status line"] += others
-            events.append(self._ask(pick(part, part["kind"] == PayloadKind.HTTP_REQUEST), answers, to_wall_ns))
-            events.append(self._answer(answers, answered, to_wall_ns))
+            events += self._take(payloads[begin : begin + step], to_wall_ns)
         if not len(payloads):
-            events.append(self._ask(payloads, np.zeros(0, self._answer_dtype), to_wall_ns))
+            events.append(self._ask(self._deferred.take(), np.zeros(0, self._answer_dtype), to_wall_ns))
         self._deferred.end_call()
         events.append(self._resolve(to_wall_ns))
         return together(*events)
+
+    def _take(self, payloads: NDArray[np.void], to_wall_ns: int) -> tuple[Events, Events]:
+        """Of one part. Requests' and answers' texts are looked at together, for each step takes some time whatever it is of."""
+        texts, kind = distinct(payloads), payloads["kind"]
+        asked, answered = (texts.those((kind == each).nonzero()[0]) for each in KINDS)
+        came = heads(payloads, answered.which)
+        answers, others = read_all(came, answered, self._answer_dtype, self._rules)
+        self._counts["http: not a status line"] += others
+        if asked.which.size:
+            requests = self._read(heads(payloads, asked.which), asked)
+            due = self._deferred.with_due(requests, long=payloads.dtype.itemsize > SHORT_PAYLOAD.itemsize)
+        else:
+            due = self._deferred.take()
+        return self._ask(due, answers, to_wall_ns), self._answer(answers, came, to_wall_ns)
 
     def expire(self, now_ns: int, to_wall_ns: int) -> Events:
         """See Handler."""
         asked, no_answers = nothing(), np.zeros(0, self._answer_dtype)
         if self._deferred.due:
-            asked = self._ask(np.zeros(0, PAYLOAD), no_answers, to_wall_ns)
+            asked = self._ask(self._deferred.take(), no_answers, to_wall_ns)
             asked = together(asked, self._answer(no_answers, np.zeros(0, PAYLOAD), to_wall_ns))
         age = np.uint64(now_ns) - np.minimum(self._waiting.requests["time_ns"], np.uint64(now_ns))
         self._waiting.take(age > self._timeout_ns * LATE_FACTOR)
@@ -121,39 +134,37 @@ class Http1:
         over = self._waiting.take(origin_of(self._waiting.requests["link"]) == origin)
         self._counts["http: answer not seen"] += int((~over["given_up"]).sum())
 
-    def _read(self, payloads: NDArray[np.void]) -> Asked:
-        """What begins like a request."""
-        texts = distinct(payloads)
-        read = http1_requests.read(texts.text, self._rules)
-        rows_with, which = texts.all_with(read.row)
-        read = http1_requests.Heads._make(column[which] for column in read)._replace(row=rows_with)
-        self._counts["http: not a request line"] += len(payloads) - len(read.row)
+    def _read(self, payloads: NDArray[np.void], some: Some) -> Asked:
+        """What begins like a request: PAYLOAD (n,) with their texts."""
+        read = http1_requests.read(some.text, some.rows, self._rules)
+        rows, which = some.all_with(read.row)
+        read = http1_requests.Heads._make(column.take(which, axis=0) for column in read)._replace(row=rows)
+        self._counts["http: not a request line"] += len(payloads) - len(rows)
+        if len(rows) < len(payloads):
+            payloads = pick(payloads, rows)
         requests = requests_of(payloads, read, self._connections)
-        if len(read.row) < len(payloads):
-            payloads = pick(payloads, read.row)
-        headers = kept(texts.text, texts.of[read.row], self._rules) if self._rules.keeps_headers else None
+        headers = kept(some.text, some.of[rows], self._rules) if self._rules.keeps_headers else None
         return Asked(payloads, requests, read, headers)
 
-    def _ask(self, payloads: NDArray[np.void], answers: NDArray[np.void], to_wall_ns: int) -> Events:
-        """Store requests; answers: those that came with them."""
-        if not len(payloads) and not self._deferred.due:
+    def _ask(self, asked: Asked | None, answers: NDArray[np.void], to_wall_ns: int) -> Events:
+        """Store requests, if there are any; answers: those that came with them."""
+        if asked is None:
             return nothing()
-        asked = self._deferred.with_due(self._read(payloads)) if len(payloads) else self._deferred.take()
         requests = asked.requests
         known, own = self._connections.ask(requests)
         http = self._limits.are_http(requests, known, own, answers, asked.payloads["length"])
         if http is not None:
             asked, known, own = asked.pick(http), pick(known, http), own[http]
         new = self._is_new(asked.requests, known, own)
-        if not new.all():
+        if not all_of(new):
             asked, known, own = asked.pick(new), pick(known, new), own[new]
         payloads, requests, read, headers = asked
         requests["flags"] |= (own & known["pipelines"]) * PIPELINED
         rows: dict[str, NDArray[Any]] = copied(payloads) | {
             "time": requests["time_ns"].astype(np.int64) + to_wall_ns,
-            "kind": np.full(len(requests), Kind.HTTP1, np.uint8),
+            "kind": IS_HTTP1,
             "request_bytes": payloads["length"],
-            "response_bytes": np.full(len(requests), -1),
+            "response_bytes": NO_SIZE,
             "flags": requests["flags"], "method": read.method, "version": read.version, "text": read.text, "host": read.host,
         }  # fmt: skip
         if headers is not None:
@@ -167,10 +178,10 @@ class Http1:
         """Not sent again; bool (n,). known, own: what is remembered of their connections."""
         new = self._recent.add(requests)
         old = own & known["settled"] & ~after(requests["sequence"], known["sequence"])
-        if old.any():
+        if any_of(old):
             # Packets of pipelined requests may arrive in another order; what is sent again expects what nobody else does.
             new &= ~old | self._waiting.others(requests)
-        self._counts["http: request again"] += int((~new).sum())
+        self._counts["http: request again"] += len(new) - int(np.count_nonzero(new))
         return new
 
     def _answer(self, answers: NDArray[np.void], payloads: NDArray[np.void], to_wall_ns: int) -> Events:
@@ -209,8 +220,10 @@ class Http1:
         if not len(requests):
             return nothing()
         flags = requests["flags"] | answers["flags"]
-        flags |= requests["given_up"] * np.uint16(Flag.LATE)
-        flags |= (answers["status"] == SWITCHING) * np.uint16(Flag.UPGRADED)
+        switching = answers["status"] == SWITCHING
+        for which, flag in ((requests["given_up"], Flag.LATE), (switching, Flag.UPGRADED)):
+            if any_of(which):
+                flags[which] |= np.uint16(flag)
         sizes = sizes_of(requests["method"], answers)
         announced = bounded(sizes)
         unsized = ((sizes < 0) & ((requests["flags"] & PIPELINED) == 0)).nonzero()[0]
@@ -220,7 +233,7 @@ class Http1:
             sizes[unsized] = np.where(seen, acknowledged - begins, sizes[unsized])
         rows: dict[str, NDArray[Any]] = {
             "answered": answers["time_ns"].astype(np.int64) + to_wall_ns,
-            "state": np.full(len(answers), State.ANSWERED, np.uint8),
+            "state": ANSWERED,
             "status": answers["status"], "flags": flags, "response_bytes": sizes,
         }  # fmt: skip
         numbers = requests["number"]
@@ -231,8 +244,7 @@ class Http1:
             before = self._store.take(numbers[here], ("headers",))["headers"]
             self._store.answer(numbers[here], {"headers": appended(before, answers["headers"][here])})
         self._connections.answer(answers, requests, announced)
-        switching = answers["status"] == SWITCHING
-        if switching.any():
+        if any_of(switching):
             self._limits.upgrade(pick(answers, switching))
         return _events(numbers, Event.RESPONSE, answers["time_ns"])
 

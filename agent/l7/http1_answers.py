@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from flows.agent.l7.http1_connections import link
-from flows.agent.l7.http1_distinct import distinct
 from flows.agent.l7.http1_headers import kept
 from flows.agent.l7.http1_rows import join, pick
 from flows.agent.l7.http1_text import CR, LF, SPACE, Text, word
+from flows.agent.l7.masks import all_of, any_of, number
 from flows.agent.store.request_columns import HEADER_BYTES, METHODS, Flag
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from flows.agent.l7.http1_distinct import Some
     from flows.agent.l7.redact import Redaction
 
 # An answer as pairing needs it. link: see http1_connections; row: of its payload; head: bytes of the head, -1: its end was not
@@ -34,91 +35,141 @@ MOST_INTERIM: Final = 8  # answers before the final one in one payload; 100, 102
 SWITCHING: Final = 101
 PLACED: Final = ("conn_id", "time_ns", "acknowledged", "sent", "origin", "slice", "sequence", "length")  # what place() looks at
 HEAD, CONNECT = METHODS.index("HEAD"), METHODS.index("CONNECT")
+_HEAD, _CONNECT = number(HEAD, np.uint8), number(CONNECT, np.uint8)
+_FINAL: Final = number(200, np.uint16)
+_ZERO: Final = number(0, np.int64)
+_EMPTY: Final = np.isin(np.arange(1 << 16), (204, 304, SWITCHING))  # by status
 _VERSION: Final = word(b"HTTP/1.")
+_SEVEN_BYTES: Final = word(b"\xff" * 7)
+_ZERO_DIGIT: Final = number(ord("0"), np.uint8)
+_TEN, _CUT = number(10, np.uint16), number(Flag.ANSWER_CUT, np.uint16)
+_BYTE, _TWO_BYTES, _NOTHING, _TENS = (number(value, np.uint64) for value in (8, 16, 0, 10))
+_LOWEST, _THREE_BYTES = word(b"\xff"), word(b"\xff" * 3)
 _LENGTH_DIGITS: Final = 15
+_DIGITS, _BEYOND_NINE, _UPPERMOST = word(b"00000000"), word(b"\x76" * 8), word(b"\x80" * 8)
+_WORD_BITS: Final = number(64, np.int64)
+_PAIRS: Final = [  # by how many bits the second one of a pair of numbers lies behind, by what the first counts, where the sum is
+    (number(8, np.uint64), number(10, np.uint64), word(b"\xff\0" * 4)),
+    (number(16, np.uint64), number(100, np.uint64), word(b"\xff\xff\0\0" * 2)),
+    (number(32, np.uint64), number(10_000, np.uint64), word(b"\xff" * 4)),
+]
 
 
-def read(text: Text, dtype: np.dtype[np.void]) -> tuple[NDArray[np.void], NDArray[np.int64]]:
-    """Answers of this dtype that n payloads begin with (k,): row, status, version, flags, head and body are set; and where each
-    text goes on.
+def read(
+    text: Text, rows: NDArray[np.int64], dtype: np.dtype[np.void]
+) -> tuple[NDArray[np.void], NDArray[np.int64], NDArray[np.int64]]:
+    """Answers of this dtype that texts begin with (k,): status, version, flags, head and body are set. rows: which texts (n,).
 
-    The latter is a flat index (k,), -1: nowhere.
+    Then which of these texts they are of (k,); and where each text goes on: a flat index (k,), -1: nowhere.
     """
-    at = text.words[text.begin]
-    digit = text.flat[text.begin + 7] - np.uint8(ord("0"))
-    digit[text.end <= text.begin + 7] = 0  # the version's second number did not come with this packet
-    status, whole = _status(text)
-    begins = (at & np.uint64((1 << 56) - 1)) == _VERSION
-    row = (begins & (text.end >= text.begin + 7) & (digit <= 9) & (status >= 0)).nonzero()[0]
-    answers = np.zeros(len(row), dtype)
-    answers["row"], answers["status"], answers["version"] = row, status[row], digit[row] + np.uint16(10)
-    answers["flags"] = np.where(whole[row], 0, Flag.ANSWER_CUT)
-    body = text.body[row]
-    answers["head"] = np.where(body < 0, -1, body - text.begin[row])
-    answers["body"] = content_length(text)[row]
-    return answers, np.where((body >= 0) & (body < text.end[row]), body, -1)
+    begin, end = text.begin.take(rows), text.end.take(rows)
+    seventh = begin + 7
+    digit = text.flat[seventh] - _ZERO_DIGIT
+    digit[end <= seventh] = 0  # the version's second number did not come with this packet
+    status, whole = _status(text, begin, end - begin)
+    begins = (text.words[begin] & _SEVEN_BYTES) == _VERSION
+    ok = begins & (end >= seventh) & (digit <= 9) & (status >= 0)
+    if not all_of(ok):
+        rows, begin, end, status, whole, digit = (each[ok] for each in (rows, begin, end, status, whole, digit))
+    answers = np.zeros(len(rows), dtype)
+    answers["status"], answers["version"] = status, digit + _TEN
+    answers["flags"] = ~whole * _CUT
+    body = text.body.take(rows)
+    begun = body >= 0
+    answers["head"] = np.where(begun, body - begin, -1)
+    answers["body"] = content_length(text, rows)
+    return answers, rows, np.where(begun & (body < end), body, -1)
 
 
-def _status(text: Text) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Status codes (n,): -1 where there is none, 0 where the packet ends within it; and where it does not, bool (n,)."""
-    sizes = text.end - text.begin
-    blank, *code, behind = np.ascontiguousarray(text.windows(text.begin, 13)[:, 8:].T)
-    digits = [each - np.uint8(ord("0")) for each in code]
-    ok = ((blank == SPACE) | (sizes <= 8)) & ((digits[0] > 0) | (sizes <= 9))
-    for place, digit in enumerate(digits, 9):
-        ok &= (digit <= 9) | (sizes <= place)
-    ok &= (behind == SPACE) | (behind == CR) | (behind == LF) | (sizes <= 12)
-    whole = sizes >= 12
-    status = digits[0].astype(np.int64) * 100 + digits[1] * np.uint8(10) + digits[2]
-    return np.where(ok, np.where(whole, status, 0), -1), whole
+def _status(text: Text, begin: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Status codes (n,) of texts of so many bytes: -1 where there is none, 0 where the packet ends within it; and where it does
+    not, bool (n,)."""
+    words = text.words[begin + 8]
+    digits = (words >> _BYTE ^ _DIGITS) & _THREE_BYTES
+    ok = ((digits + _BEYOND_NINE) | digits) & _UPPERMOST & _THREE_BYTES == _NOTHING
+    around = words.view(np.uint8).reshape(-1, 8)
+    behind = around[:, 4]
+    ok &= (around[:, 0] == SPACE) & (around[:, 1] != _ZERO_DIGIT)
+    ok &= (behind == SPACE) | (behind == CR) | (behind == LF)
+    status = ((digits * _TENS + (digits >> _BYTE) & _LOWEST) * _TENS + (digits >> _TWO_BYTES)).view(np.int64)
+    short = (sizes <= 12).nonzero()[0]
+    for at in short.tolist():
+        status[at], ok[at] = _cut_status(text.piece(int(begin[at]), int(begin[at] + sizes[at]))[8:])
+    status[~ok] = -1
+    return status, sizes >= 12
 
 
-def read_all(payloads: NDArray[np.void], dtype: np.dtype[np.void], rules: Redaction) -> tuple[NDArray[np.void], int]:
-    """All answers in payloads, for final ones may follow interim ones; and how many payloads are none."""
-    if not len(payloads):
-        return np.zeros(0, dtype), 0
-    texts = distinct(payloads)
-    text, rows, offset = texts.text, np.arange(len(texts.text)), np.zeros(len(texts.text), np.int64)
-    found: list[NDArray[np.void]] = []
-    for _ in range(MOST_INTERIM):
-        answers, body = read(text, dtype)
+def _cut_status(rest: bytes) -> tuple[int, bool]:
+    """What a packet that ends with these bytes, before what is behind the status, or in it, says; and whether that can be one."""
+    code = rest[1:4]
+    ok = rest[:1] in b" " and (not code or code.isdigit()) and not code.startswith(b"0")
+    return (int(code) if ok and len(code) == 3 else 0), ok
+
+
+def read_all(payloads: NDArray[np.void], some: Some, dtype: np.dtype[np.void], rules: Redaction) -> tuple[NDArray[np.void], int]:
+    """All answers in payloads (n,), for final ones may follow interim ones, `row` set; and how many payloads are none.
+
+    some: the payloads' texts.
+    """
+    text, rows = some.text, some.rows
+    texts, offset = np.arange(len(text)), np.zeros(len(text), np.int64)  # which text, and where in it, each one here is
+    found = [np.zeros(0, dtype)]
+    for _ in range(MOST_INTERIM if len(payloads) else 0):
+        answers, inner, body = read(text, rows, dtype)
         if rules.keeps_headers:
-            answers["headers"] = kept(text, answers["row"], rules)
-        inner = answers["row"].copy()
-        of, which = texts.all_with(rows[inner])
+            answers["headers"] = kept(text, inner, rules)
+        of, which = some.all_with(texts[inner])
         found.append(pick(answers, which))
         found[-1]["row"] = of
         place(found[-1], payloads, offset[inner][which])
         follows = is_interim(answers) & (body >= 0)
-        if not follows.any():
+        if not any_of(follows):
             break
         inner, body = inner[follows], body[follows]
-        rows, offset = rows[inner], offset[inner] + body - text.begin[inner]
-        text = text.rest(inner, body)
-    return join(*found), len(payloads) - len(found[0])
+        texts, offset = texts[inner], offset[inner] + body - text.begin[inner]
+        text, rows = text.rest(inner, body), np.arange(len(inner))
+    return join(*found), len(payloads) - len(found[min(1, len(found) - 1)])
 
 
-def content_length(text: Text, none: int = -1) -> NDArray[np.int64]:
-    """Content-Length of n heads; none: what it is where there is none; -1: not a number, or sent in chunks (RFC 9112, 6.3)."""
-    line, chunked = text.header(b"content-length"), text.header(b"transfer-encoding") >= 0
-    lengths = np.where(chunked, -1, none)
-    there = ((line >= 0) & ~chunked).nonzero()[0]
+def content_length(text: Text, rows: NDArray[np.int64], none: int = -1) -> NDArray[np.int64]:
+    """Content-Length of heads (n,); none: what it is where there is none; -1: not a number, or sent in chunks (RFC 9112, 6.3)."""
+    line, chunked = text.header(b"content-length").take(rows), text.header(b"transfer-encoding").take(rows) >= 0
+    lengths, given = np.full(len(rows), none), line >= 0
+    if any_of(chunked):
+        lengths[chunked] = -1
+        given &= ~chunked
+    there = given.nonzero()[0]
     if there.size:
-        values = text.values(line[there], b"content-length", _LENGTH_DIGITS + 1)
-        digits = values.text - np.uint8(ord("0"))
-        good = values.whole & (values.lengths > 0) & (values.lengths <= _LENGTH_DIGITS)
-        total = np.zeros(len(there), np.int64)
-        for place in range(min(_LENGTH_DIGITS, int(values.lengths.max()))):
-            within, digit = place < values.lengths, digits[:, place]
-            good &= (digit <= 9) | ~within
-            total = np.where(within, total * 10 + digit, total)
-        lengths[there] = np.where(good, total, -1)
+        begin, end, whole = text.extents(line[there], b"content-length")
+        size = end - begin
+        numbers = _decimal(text.words[begin], size)
+        long = (whole & (size > 8) & (size <= _LENGTH_DIGITS)).nonzero()[0]
+        for at in long.tolist():  # more than 99 MB are few
+            digits = text.piece(int(begin[at]), int(end[at]))
+            numbers[at] = int(digits) if digits.isdigit() else -1
+        numbers[~whole] = -1
+        lengths[there] = numbers
     return lengths
+
+
+def _decimal(words: NDArray[np.uint64], size: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers of one to eight digits, from the words (n,) that begin with them; -1 of others. Digits are added up in pairs."""
+    digits = words ^ _DIGITS
+    digits <<= (_WORD_BITS - (np.minimum(np.maximum(size, 1), 8) << 3)).view(np.uint64)  # what is behind falls out
+    bad = (((digits + _BEYOND_NINE) | digits) & _UPPERMOST) != 0
+    for shift, ten, mask in _PAIRS:
+        digits = digits * ten + (digits >> shift) & mask
+    numbers: NDArray[np.int64] = digits.view(np.int64)
+    numbers[bad | (size < 1) | (size > 8)] = -1
+    return numbers
 
 
 def is_interim(answers: NDArray[np.void]) -> NDArray[np.bool_]:
     """Which do not complete a request: 100 to 199, but for 101 Switching Protocols (RFC 9110, section 15.2)."""
-    mask: NDArray[np.bool_] = (answers["status"] >= 100) & (answers["status"] < 200) & (answers["status"] != SWITCHING)
+    status = answers["status"]
+    mask: NDArray[np.bool_] = status < _FINAL
+    if any_of(mask):  # as of few
+        mask &= (status >= 100) & (status != SWITCHING)
     return mask
 
 
@@ -137,8 +188,13 @@ def place(answers: NDArray[np.void], payloads: NDArray[np.void], offset: NDArray
 
 def sizes_of(method: NDArray[np.uint8], answers: NDArray[np.void]) -> NDArray[np.int64]:
     """Bytes of answers as their heads tell; -1: they do not. RFC 9112, section 6.3."""
-    status = answers["status"]
-    empty = (method == HEAD) | (status == 204) | (status == 304) | (status == SWITCHING)
-    empty |= (method == CONNECT) & (status // 100 == 2)
-    body = np.where(empty, 0, answers["body"])
-    return np.where((answers["head"] >= 0) & (body >= 0), answers["head"] + body, -1)
+    status, head, body = answers["status"], answers["head"], answers["body"].copy()
+    empty = _EMPTY.take(status)
+    empty |= method == _HEAD
+    connected = method == _CONNECT
+    if any_of(connected):
+        empty |= connected & (status // 100 == 2)
+    body[empty] = 0
+    sizes: NDArray[np.int64] = head + body
+    sizes[(head < _ZERO) | (body < _ZERO)] = -1
+    return sizes

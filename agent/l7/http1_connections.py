@@ -13,12 +13,18 @@ import numpy as np
 
 from flows.agent.l7.http1_extents import extents_of
 from flows.agent.l7.http1_rows import pick, put
+from flows.agent.l7.masks import all_of, number
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 PLACES: Final = 1 << 17  # 8 MB; of 5,000 connections at a time one in 26 shares its place
-_SEEDS: Final = np.array([secrets.randbits(64) | 1 for _ in range(3)], np.uint64)
+_SEEDS: Final = [number(secrets.randbits(64) | 1, np.uint64) for _ in range(3)]
+_HALF, _NEARLY_HALF, _BYTE = (number(bits, np.uint64) for bits in (32, 29, 8))
+_ZERO: Final = number(0, np.int32)
+_ONE, _TWO = (number(bits, np.uint8) for bits in (1, 2))
 _PLACE: Final = np.dtype(
     [
         ("conn_id", "u8"), ("link", "u1"),
@@ -41,30 +47,45 @@ def link(asked_here: NDArray[np.bool_], origin: NDArray[np.uint8], slices: NDArr
 
     What passed between two slices was not counted, so that the same number may be another place.
     """
-    links: NDArray[np.uint8] = asked_here.astype(np.uint8) | (origin << np.uint8(1)) | (slices << np.uint8(2))
+    links: NDArray[np.uint8] = slices << _TWO
+    links |= origin << _ONE
+    links |= asked_here
     return links
 
 
 def origin_of(links: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Where the bytes were read (n,): Origin."""
-    origins: NDArray[np.uint8] = links >> np.uint8(1) & np.uint8(1)
+    origins: NDArray[np.uint8] = links >> _ONE & _ONE
     return origins
 
 
 def key(conn_id: NDArray[np.uint64], links: NDArray[np.uint8], sequence: NDArray[np.uint32]) -> NDArray[np.uint64]:
     """Hash of a place in a stream of bytes (n,), seeded at random; who finds it compares what it stands for."""
-    mixed = conn_id * _SEEDS[0]
-    mixed ^= mixed >> np.uint64(29)
-    mixed += (sequence.astype(np.uint64) << np.uint64(8) | links) * _SEEDS[1]
-    mixed ^= mixed >> np.uint64(32)
-    mixed *= _SEEDS[2]
-    hashed: NDArray[np.uint64] = mixed ^ (mixed >> np.uint64(29))
-    return hashed
+    return next(keys(conn_id, links, sequence))
+
+
+def keys(
+    conn_id: NDArray[np.uint64], links: NDArray[np.uint8], *sequences: NDArray[np.uint32] | None
+) -> Iterator[NDArray[np.uint64]]:
+    """Hashes of several places in each stream of bytes; None: of its beginning."""
+    stream = conn_id * _SEEDS[0]
+    stream ^= stream >> _NEARLY_HALF
+    for sequence in sequences:
+        mixed = links.astype(np.uint64) if sequence is None else sequence.astype(np.uint64)
+        if sequence is not None:
+            mixed <<= _BYTE
+            mixed |= links
+        mixed *= _SEEDS[1]
+        mixed += stream
+        mixed ^= mixed >> _HALF
+        mixed *= _SEEDS[2]
+        mixed ^= mixed >> _NEARLY_HALF
+        yield mixed
 
 
 def after(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> NDArray[np.bool_]:
     """Which sequence numbers are beyond the others (RFC 9293, section 3.4: modulo 2^32)."""
-    mask: NDArray[np.bool_] = (one - other).view(np.int32) > 0
+    mask: NDArray[np.bool_] = (one - other).view(np.int32) > _ZERO
     return mask
 
 
@@ -74,11 +95,15 @@ class Connections:
     def __init__(self, places: int = PLACES) -> None:
         """places: a power of two."""
         self._table = np.zeros(places, _PLACE)
-        self._mask = np.uint64(places - 1)
+        self._mask = number(places - 1, np.uint64)
 
     def places(self, conn_id: NDArray[np.uint64], links: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Where connections (n,) are, if they are."""
-        places: NDArray[np.int64] = (key(conn_id, links, np.zeros(len(links), np.uint32)) & self._mask).view(np.int64)
+        return self.places_of(next(keys(conn_id, links, None)))
+
+    def places_of(self, streams: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """The same by keys of the beginnings of their streams (n,)."""
+        places: NDArray[np.int64] = (streams & self._mask).view(np.int64)
         return places
 
     def find(self, rows: NDArray[np.void]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -98,14 +123,14 @@ class Connections:
         places = requests["place"].astype(np.int64)
         known = pick(self._table, places)
         own = self._are(requests, known)
-        if not own.all():
+        if not all_of(own):
             put(self._table, places[~own], np.zeros(1, _PLACE))
             for name in ("conn_id", "link"):
                 self._table[name][places[~own]] = requests[name][~own]
             known = pick(self._table, places)
             own = self._are(requests, known)
         newer = ~known["asked"] | after(requests["acknowledged"], known["acknowledged"])
-        if not own.all():
+        if not all_of(own):
             newer &= own
             places = places[own]
         at = requests["place"][newer]
@@ -167,7 +192,7 @@ class Connections:
         newer &= ~known["answered"] | after(answers["sequence"], known["answer"])
         known["answered"], known["answer"], known["answer_acknowledged"] = True, answers["sequence"], answers["acknowledged"]
         known["number"], known["answer_size"] = requests["number"], sizes
-        put(self._table, at if newer.all() else at[newer], pick(known, newer))
+        put(self._table, at if all_of(newer) else at[newer], pick(known, newer))
 
     def last_answers(self, rows: NDArray[np.void]) -> NDArray[np.void]:
         """Where the newest answers on connections of these rows (n,) reach, where it is known: EXTENT (k,)."""

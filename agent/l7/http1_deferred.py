@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from flows.agent.l7.http1_requests import Heads
-from flows.agent.l7.http1_rows import PAYLOAD, heads, join, pick
-from flows.agent.probe.payload import SHORT_PAYLOAD
+from flows.agent.l7.http1_rows import join, pick
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
 class Asked(NamedTuple):
-    """n requests that were read. payloads: they came with, of any width; headers: those that are kept, None: none are."""
+    """n requests that were read. payloads: PAYLOAD, they came with; headers: those that are kept, None: none are."""
 
     payloads: NDArray[np.void]
     requests: NDArray[np.void]
@@ -28,12 +27,6 @@ class Asked(NamedTuple):
         read = Heads._make(column[which] for column in self.read)
         return Asked(pick(self.payloads, which), pick(self.requests, which), read, headers)
 
-    def without_text(self) -> Asked:
-        """The same with payloads that can be kept."""
-        if self.payloads.dtype == PAYLOAD:
-            return self
-        return self._replace(payloads=heads(self.payloads, np.arange(len(self.payloads))))
-
 
 class Deferred:
     """They wait for one more call: no longer, as records of a batch are brought in two."""
@@ -42,22 +35,21 @@ class Deferred:
         self.due: list[Asked] = []
         self._new: list[Asked] = []
 
-    def with_due(self, asked: Asked) -> Asked:
-        """Those whose time has come, then new ones; but not those new ones that are to wait."""
-        if asked.payloads.dtype.itemsize > SHORT_PAYLOAD.itemsize:
+    def with_due(self, asked: Asked, *, long: bool) -> Asked | None:
+        """Those whose time has come, then new ones; but not those new ones that are to wait. long: they came in long records."""
+        if long:
             odd = _are_odd(asked)
             if odd.any():
-                self._new.append(asked.pick(odd).without_text())
+                self._new.append(asked.pick(odd))
                 asked = asked.pick(~odd)
         self.due.append(asked)
         return self.take()
 
-    def take(self) -> Asked:
-        """Those whose time has come."""
+    def take(self) -> Asked | None:
+        """Those whose time has come, if any has."""
         due, self.due = self.due, []
-        if len(due) == 1:
-            return due[0]
-        due = [each.without_text() for each in due]
+        if len(due) < 2:
+            return due[0] if due else None
         read = Heads._make(np.concatenate(columns) for columns in zip(*(each.read for each in due), strict=True))
         headers = [each.headers for each in due if each.headers is not None]
         kept = np.concatenate(headers) if headers else None

@@ -8,13 +8,37 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from flows.agent.l7.http1_keys import Keys
+from flows.agent.l7.http1_rows import PAYLOAD
 from flows.agent.l7.http1_text import Text
+from flows.agent.l7.masks import any_of, number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FEW: Final = 64  # texts: finding equal ones would take longer than reading them
 _SEEDS: Final = np.array([secrets.randbits(64) | 1 for _ in range(1 << 8)], np.uint64)  # for the words of 2,048 bytes
+
+_HALF: Final = number(32, np.uint64)
+
+
+class Some(NamedTuple):
+    """m payloads and their texts. which: the payloads (m,); rows: texts that they have (k,), ascending, each once.
+
+    text: those, among others; of: which text each payload has (m,).
+    """
+
+    text: Text
+    which: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    of: NDArray[np.int64]
+
+    def all_with(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Those (j,), as indices into `which`, that have the given texts, which ascend; of each its text's index there (j,)."""
+        places = np.full(len(self.text), -1)
+        places[rows] = np.arange(len(rows))
+        places = places.take(self.of)
+        there = (places >= 0).nonzero()[0]
+        return there, places[there]
 
 
 class Distinct(NamedTuple):
@@ -23,13 +47,11 @@ class Distinct(NamedTuple):
     text: Text
     of: NDArray[np.int64]
 
-    def all_with(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Payloads (m,) with the given texts, which ascend, and for each the index of its text among them (m,)."""
-        places = np.full(len(self.text), -1)
-        places[rows] = np.arange(len(rows))
-        places = places[self.of]
-        there = (places >= 0).nonzero()[0]
-        return there, places[there]
+    def those(self, which: NDArray[np.int64]) -> Some:
+        """Of these payloads (m,)."""
+        of, used = self.of.take(which), np.zeros(len(self.text), bool)
+        used[of] = True
+        return Some(self.text, which, used.nonzero()[0], of)
 
 
 def distinct(payloads: NDArray[np.void]) -> Distinct:
@@ -37,22 +59,28 @@ def distinct(payloads: NDArray[np.void]) -> Distinct:
     text, captured = payloads["text"], payloads["captured"]
     if len(payloads) < _FEW:
         return Distinct(Text(text, captured), np.arange(len(payloads)))
+    count, step = len(payloads), payloads.strides[0]
     width = min(text.shape[1], max(8, -(-int(captured.max()) // 8) * 8))
-    raw = np.ascontiguousarray(text[:, :width])
-    first = _first_equal(raw.reshape(-1).view(np.uint64).reshape(len(raw), -1), captured.astype(np.uint64))
-    own = first == np.arange(len(first))
+    texts = np.ndarray(count, np.dtype((np.void, width)), payloads, PAYLOAD.itemsize, (step,))
+    words = np.ndarray((count, width // 8), np.uint64, payloads, PAYLOAD.itemsize, (step, 8))
+    first = _first_equal(words, texts, captured.astype(np.uint64))
+    own = first == np.arange(count)
     rows = own.nonzero()[0]
-    return Distinct(Text(raw, captured[rows], rows), (np.cumsum(own) - 1)[first])
+    return Distinct(Text(texts[rows].view(np.uint8).reshape(-1, width), captured[rows]), (np.cumsum(own) - 1).take(first))
 
 
-def _first_equal(words: NDArray[np.uint64], captured: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Of each text (n, w) one that is equal, the same for all that are (n,), or itself."""
-    mixed = words @ _SEEDS[: words.shape[1]] + captured * _SEEDS[-1]
-    mixed ^= mixed >> np.uint64(32)
+def _first_equal(words: NDArray[np.uint64], texts: NDArray[np.void], captured: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Of each text one that is equal, the same for all that are (n,), or itself. words (n, w): of the texts (n,)."""
+    mixed = np.einsum("ij,j->i", words, _SEEDS[: words.shape[1]])  # of integers faster than @
+    mixed += captured * _SEEDS[-1]
+    mixed ^= mixed >> _HALF
     mixed *= _SEEDS[-2]
     at = Keys(mixed).equal()
-    other = (words.take(at, axis=0) != words) if len(words) else np.zeros((0, 1), bool)
-    if other.any() or (captured[at] != captured).any():  # nearly never: equal hashes of other texts
-        wrong = other.any(axis=1) | (captured[at] != captured)
-        at[wrong] = wrong.nonzero()[0]
+    twice = (at != np.arange(len(at))).nonzero()[0]
+    same = at[twice]
+    other = (texts[twice].view(np.uint64) != texts[same].view(np.uint64)).reshape(-1, words.shape[1])
+    lengths = captured[twice] != captured[same]
+    if any_of(other) or any_of(lengths):  # nearly never: equal hashes of other texts
+        wrong = twice[other.any(axis=1) | lengths]
+        at[wrong] = wrong
     return at

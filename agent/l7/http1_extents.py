@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from flows.agent.l7.http1_rows import pick
+from flows.agent.l7.masks import number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,12 +15,14 @@ if TYPE_CHECKING:
 # place: of the connection in Connections; size: bytes from `sequence` on, 0: not known. Rows of any dtype that has these will do.
 EXTENT: Final = np.dtype([("conn_id", "u8"), ("place", "u4"), ("sequence", "u4"), ("size", "u4"), ("link", "u1")], align=True)
 LONGEST: Final = (1 << 31) - 1  # as far as sequence numbers can be compared; also of what is longer
-_HALF: Final = np.uint32(1 << 31)
+_HALF, _ONE = number(1 << 31, np.uint32), number(1, np.uint32)
+_NONE, _LONGEST = number(0, np.int64), number(LONGEST, np.int64)
 
 
 def bounded(sizes: NDArray[np.int64]) -> NDArray[np.uint32]:
     """Sizes (n,) as extents have them; what is negative is not known."""
-    return np.minimum(np.maximum(sizes, 0), LONGEST).astype(np.uint32)
+    within: NDArray[np.int64] = np.minimum(np.maximum(sizes, _NONE), _LONGEST)
+    return within.astype(np.uint32)
 
 
 def extents_of(
@@ -35,7 +38,9 @@ def extents_of(
 
 def is_inside(sequence: NDArray[np.uint32], begin: NDArray[np.uint32], size: NDArray[np.uint32]) -> NDArray[np.bool_]:
     """Which sequence numbers (n,) are within extents (n,), but not where they begin."""
-    mask: NDArray[np.bool_] = (sequence - begin - np.uint32(1)) < np.maximum(size, 1) - np.uint32(1)
+    distance = sequence - begin
+    distance -= _ONE
+    mask: NDArray[np.bool_] = distance < np.maximum(size, _ONE) - _ONE
     return mask
 
 

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from flows.agent.l7.masks import all_of, any_of, number
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SPARSITY_LOG2: Final = 3  # slots per key: one key in 16 shares its slot
 _LEAST_LOG2: Final = 8
+_SHIFTS: Final = [number(bits, np.uint64) for bits in range(65)]
 
 
 class Keys:
@@ -20,19 +23,16 @@ class Keys:
         """keys: (n,), not changed afterwards."""
         self.keys = keys
         bits = max(_LEAST_LOG2, len(keys).bit_length() + _SPARSITY_LOG2)
-        self._shift = np.uint64(64 - bits)
+        self._shift = _SHIFTS[64 - bits]
         self._table = np.zeros(1 << bits, np.int32)
         slots, places = self._slots(keys), np.arange(len(keys), dtype=np.int32)
         self._table[slots] = places
         self._winners = winners = self._table[slots]
         others = (winners != places).nonzero()[0]
-        self._shared = np.zeros(len(self._table), bool)
-        self._shared[slots[others]] = True
-        self._others = others[np.argsort(keys[others])]
-        self._other_keys = keys[self._others]
-        self.twice = bool(
-            (keys[winners[others]] == keys[others]).any() or (self._other_keys[1:] == self._other_keys[:-1]).any()
-        )  # whether any key is there more than once
+        self._others = others = others[keys[others].argsort()]
+        self._other_keys = again = keys[others]
+        # Whether any key is there more than once.
+        self.twice = any_of(keys[winners[others]] == again) or any_of(again[1:] == again[:-1])
 
     def equal(self) -> NDArray[np.int64]:
         """Of each key one that is equal, the same for all that are (n,)."""
@@ -50,10 +50,11 @@ class Keys:
         slots = self._slots(wanted)
         at = self._table[slots].astype(np.int64)
         found = self.keys[at] == wanted
-        if self._others.size and not found.all():
-            left = (self._shared[slots] & ~found).nonzero()[0]
-            place = np.minimum(np.searchsorted(self._other_keys, wanted[left]), len(self._others) - 1)
-            at[left], found[left] = self._others[place], self._other_keys[place] == wanted[left]
+        if self._others.size and not all_of(found):
+            left = (~found).nonzero()[0]
+            wanted = wanted[left]
+            place = np.minimum(self._other_keys.searchsorted(wanted), len(self._others) - 1)
+            at[left], found[left] = self._others[place], self._other_keys[place] == wanted
         return at, found
 
     def _slots(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:

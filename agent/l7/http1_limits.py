@@ -11,6 +11,7 @@ from flows.agent.l7.http1_connections import after, key
 from flows.agent.l7.http1_extents import extents_of, inside, is_inside, outermost
 from flows.agent.l7.http1_pairing import Met, Waiting, search_connections
 from flows.agent.l7.http1_rows import copy, join, pick
+from flows.agent.l7.masks import any_of
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -38,7 +39,8 @@ class Limits:
         """Neither in a request's body nor after an upgrade; bool (n,), None: all. lengths: bytes of their packets (n,)."""
         goes_on = requests["size"] > lengths
         switching = answers["status"] == SWITCHING
-        if not (goes_on.any() or known["body_size"].any() or known["upgraded"].any() or switching.any()):
+        bodies = known["body_size"] != 0
+        if not (any_of(goes_on) or any_of(bodies) or any_of(known["upgraded"]) or any_of(switching)):
             return None
         body = own & is_inside(requests["sequence"], known["body"], known["body_size"])
         over = own & known["upgraded"]

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from flows.agent.l7.http1_answers import sizes_of
-from flows.agent.l7.http1_connections import PLACES, after, key, link
+from flows.agent.l7.http1_connections import PLACES, after, key, keys, link
 from flows.agent.l7.http1_extents import bounded, is_inside
 from flows.agent.l7.http1_keys import Keys
 from flows.agent.l7.http1_rows import copy, join, pick, put
+from flows.agent.l7.masks import any_of, number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from flows.agent.l7.http1_requests import Heads
 
 MOST_WAITING: Final = 65_536  # twice the requests that are kept by default
+_ONE: Final = number(1, np.uint8)
 
 # expects: hash of conn_id, link and acknowledged, own: the same with sequence; acknowledged: where the answer begins; number: of
 # its row; place: of its connection; size, begun: see Heads, of the whole packet; passed: later ones were answered, and rightly.
@@ -57,15 +59,15 @@ def requests_of(payloads: NDArray[np.void], read: Heads, connections: Connection
     requests = np.zeros(len(payloads), REQUEST)
     conn_id, links = payloads["conn_id"].copy(), link(payloads["sent"] != 0, payloads["origin"], payloads["slice"])
     sequence, acknowledged = payloads["sequence"].copy(), payloads["acknowledged"].copy()
+    streams, own, expects = keys(conn_id, links, None, sequence, acknowledged)
     for name, values in (
         ("conn_id", conn_id), ("time_ns", payloads["time_ns"]), ("sequence", sequence), ("acknowledged", acknowledged),
-        ("link", links), ("method", read.method), ("flags", read.flags), ("place", connections.places(conn_id, links)),
-        ("own", key(conn_id, links, sequence)), ("expects", key(conn_id, links, acknowledged)), ("size", read.size),
-        ("begun", read.begun),
+        ("link", links), ("method", read.method), ("flags", read.flags), ("place", connections.places_of(streams)),
+        ("own", own), ("expects", expects), ("size", read.size), ("begun", read.begun),
     ):  # fmt: skip
         requests[name] = values
-    several = read.begun > 1
-    if several.any():
+    several = read.begun > _ONE
+    if any_of(several):
         cut = several & (payloads["length"] != payloads["captured"])
         requests["begun"][cut] = requests["size"][cut] = 0
     return requests
@@ -79,9 +81,9 @@ def search(sorted_keys: NDArray[np.uint64], keys: NDArray[np.uint64]) -> tuple[N
     return at, sorted_keys[at] == keys
 
 
-def search_connections(some: NDArray[np.void], rows: NDArray[np.void]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Which of some rows is of the connection of each of others (n,), and whether any is."""
-    ours, theirs = (key(each["conn_id"], each["link"], np.zeros(len(each), np.uint32)) for each in (some, rows))
+def search_connections(those: NDArray[np.void], rows: NDArray[np.void]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Which of those rows is of the connection of each of others (n,), and whether any is."""
+    ours, theirs = (next(keys(each["conn_id"], each["link"], None)) for each in (those, rows))
     order = np.argsort(ours)
     at, found = search(ours[order], theirs)
     return (order[at] if len(order) else at), found
@@ -126,17 +128,18 @@ class Waiting:
 
     def take_shared(self) -> NDArray[np.void]:
         """Remove and return those that expect the same answer."""
+        if not self._keys.twice:
+            return self.requests[:0]
         shared = np.zeros(len(self), bool)
-        if self._keys.twice:
-            order = np.argsort(self._keys.keys, kind="stable")
-            same = self._keys.keys[order[1:]] == self._keys.keys[order[:-1]]
-            shared[order[1:][same]] = shared[order[:-1][same]] = True
+        order = np.argsort(self._keys.keys, kind="stable")
+        same = self._keys.keys[order[1:]] == self._keys.keys[order[:-1]]
+        shared[order[1:][same]] = shared[order[:-1][same]] = True
         return self.take(shared)
 
     def others(self, requests: NDArray[np.void]) -> NDArray[np.bool_]:
         """Where another request already expects the same answer; bool (n,)."""
         at, found = self._keys.find(requests["expects"].copy())
-        if not found.any():
+        if not any_of(found):
             return found
         mask: NDArray[np.bool_] = found & (self.requests["own"][at] != requests["own"])
         return mask
@@ -197,13 +200,13 @@ class Waiting:
 
     def of_connections(self, rows: NDArray[np.void]) -> NDArray[np.bool_]:
         """Which wait on a connection of these rows; bool (n,)."""
-        ours, theirs = (key(some["conn_id"], some["link"], np.zeros(len(some), np.uint32)) for some in (self.requests, rows))
+        ours, theirs = (next(keys(each["conn_id"], each["link"], None)) for each in (self.requests, rows))
         return np.isin(ours, theirs)
 
     def take(self, which: NDArray[np.bool_]) -> NDArray[np.void]:
         """Remove and return some; bool (n,)."""
-        if not which.any():
-            return pick(self.requests, slice(0))
+        if not any_of(which):
+            return self.requests[:0]
         taken = pick(self.requests, which)
         self._become(pick(self.requests, ~which))
         return taken
@@ -219,7 +222,7 @@ class Waiting:
 
     def _find(self, answers: NDArray[np.void]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         at, found = self._keys.find(key(answers["conn_id"], answers["link"], answers["sequence"]))
-        if found.any():
+        if any_of(found):
             requests = pick(self.requests, at)
             for name, other in (("conn_id", "conn_id"), ("link", "link"), ("acknowledged", "sequence")):
                 found &= requests[name] == answers[other]

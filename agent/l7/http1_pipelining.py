@@ -13,6 +13,7 @@ from flows.agent.l7.http1_owed import Owed
 from flows.agent.l7.http1_pairing import REQUEST, Met, earliest, search, search_connections
 from flows.agent.l7.http1_recent import REMEMBERED_CALLS
 from flows.agent.l7.http1_rows import join, pick
+from flows.agent.l7.masks import any_of
 from flows.agent.store.request_columns import Flag, State
 
 if TYPE_CHECKING:
@@ -47,17 +48,16 @@ class Pipelining:
         size = requests["acknowledged"] - known["answer"]
         behind = size.view(np.int32) > 0
         lost, shares, several = own & known["pipelines"], answered & ~behind, requests["begun"] != 1
-        if shares.any():
+        if any_of(shares):
             at = shares.nonzero()[0]
             found, before = self._undo(pick(requests, at))
             lost[at] |= before | (found & (size[at] != 0))
             shares[at] = size[at] == 0
         within = shares | (answered & is_inside(requests["acknowledged"], known["answer"], known["answer_size"]))
         next_one = answered & (known["answer_size"] == 0)
-        if next_one.any():
+        if any_of(next_one):
             next_one &= behind & (known["answer_acknowledged"] == requests["sequence"])
-        special = within | several | lost
-        if not len(self._owed) and not special.any():
+        if not len(self._owed) and not any_of(within | several | lost):
             self._size(known, size, next_one)
             self.share(self._waiting.add(requests))
             return
@@ -80,7 +80,7 @@ class Pipelining:
 
     def _size(self, known: NDArray[np.void], size: NDArray[np.uint32], which: NDArray[np.bool_]) -> None:
         """The newest answers were followed by requests that acknowledge so much of them (n,): it is their size."""
-        if which.any():
+        if any_of(which):
             self._store.answer(known["number"][which], {"response_bytes": size[which].astype(np.int64)})
 
     def share(self, requests: NDArray[np.void]) -> None:

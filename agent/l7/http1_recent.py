@@ -10,19 +10,22 @@ from flows.agent.l7.http1_connections import after, key
 from flows.agent.l7.http1_keys import Keys
 from flows.agent.l7.http1_pairing import REQUEST
 from flows.agent.l7.http1_rows import join, pick
+from flows.agent.l7.masks import all_of, number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 REMEMBERED_CALLS: Final = 3  # before the present one: with it, two batches of two rings each
 _BUCKETS: Final = 1 << 16
+_UPPER: Final = number(48, np.uint64)
 
 
 class Come(NamedTuple):
-    """n requests of one call, as they came. own: their places in their streams."""
+    """n requests of one call, as they came. own: their places in their streams; buckets: of those (n,)."""
 
     requests: NDArray[np.void]
     own: Keys
+    buckets: NDArray[np.int64]
     call: int
 
 
@@ -49,15 +52,15 @@ class Recent:
         if own.twice:
             order = np.argsort(own.keys, kind="stable")
             new[order[1:][own.keys[order[1:]] == own.keys[order[:-1]]]] = False
-        if not new.all():
+        if not all_of(new):
             requests, own = pick(requests, new), Keys(own.keys[new])
-        self._come.append(Come(requests, own, self._call))
-        self._seen[_buckets(own.keys)] = True
+        self._come.append(Come(requests, own, _buckets(own.keys), self._call))
+        self._seen[self._come[-1].buckets] = True
         return new
 
     def _are_new(self, own: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        new = ~self._seen[_buckets(own)]
-        maybe = (~new).nonzero()[0]
+        seen = self._seen.take(_buckets(own))
+        new, maybe = ~seen, seen.nonzero()[0]
         if maybe.size:
             new[maybe] = True
             for come in self._come:
@@ -68,11 +71,14 @@ class Recent:
         """What was acknowledged by the request right after the one that each answer (n,) is for, and whether it was seen."""
         wanted = key(answers["conn_id"], answers["link"], answers["acknowledged"])
         acknowledged = answers["sequence"].copy()  # of what was not seen: that is not after itself
-        left = np.arange(len(wanted))
+        left = self._seen[_buckets(wanted)].nonzero()[0]
+        wanted = wanted[left]
         for come in reversed(self._come):
             at, found = come.own.find(wanted)
             acknowledged[left[found]] = come.requests["acknowledged"][at[found]]
             left, wanted = left[~found], wanted[~found]
+            if not left.size:
+                break
         return acknowledged, after(acknowledged, answers["sequence"])
 
     def age(self) -> NDArray[np.void]:
@@ -82,11 +88,13 @@ class Recent:
         self._come = [come for come in self._come if come.call + REMEMBERED_CALLS >= self._call]
         self._seen[:] = False
         for come in self._come:
-            self._seen[_buckets(come.own.keys)] = True
+            self._seen[come.buckets] = True
         requests = join(np.zeros(0, REQUEST), *gone)
+        if not len(requests):
+            return requests
         return pick(requests, np.argsort(requests["time_ns"], kind="stable"))
 
 
 def _buckets(own: NDArray[np.uint64]) -> NDArray[np.int64]:
-    buckets: NDArray[np.int64] = (own >> np.uint64(48)).view(np.int64)
+    buckets: NDArray[np.int64] = (own >> _UPPER).view(np.int64)
     return buckets

@@ -10,6 +10,7 @@ import numpy as np
 from flows.agent.l7.http1_answers import content_length
 from flows.agent.l7.http1_extents import bounded
 from flows.agent.l7.http1_text import CR, SPACE, Text, anywhere, word
+from flows.agent.l7.masks import all_of, any_of, number
 from flows.agent.store.request_columns import HOST_BYTES, METHODS, TEXT_BYTES, Flag
 
 if TYPE_CHECKING:
@@ -19,24 +20,30 @@ if TYPE_CHECKING:
 
     from flows.agent.l7.redact import Redaction
 
-SLASH, STAR, AT = b"/*@"
+SLASH, STAR, AT = (number(byte, np.uint8) for byte in b"/*@")
 VERSION_BYTES: Final = 9  # ` HTTP/1.1`
 LONGEST_METHOD: Final = 15
 MOST_IN_ONE: Final = 200  # requests in one packet
 CONNECT: Final = METHODS.index("CONNECT")
 
-_ORDER: Final = sorted(range(1, len(METHODS)), key=lambda number: int(word(METHODS[number].encode()[:8])))
-_METHOD_WORDS: Final = np.array([word(METHODS[number].encode()[:8]) for number in _ORDER], np.uint64)
-_METHOD_BYTES: Final = np.array([len(METHODS[number]) for number in _ORDER])
-_METHOD_NUMBERS: Final = np.array(_ORDER, np.uint8)
-_MASKS: Final = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
+_METHOD_WORDS: Final = np.array([word(method.encode()[:8]) for method in METHODS], np.uint64)
+_METHOD_BYTES: Final = np.array([len(method) or -1 for method in METHODS])
+# A method's number by the upper bits of its word times this, which are different for all of them.
+_SPREADING, _TO_SLOT = number(0x9E3779B97F4A7C15, np.uint64), number(64 - 10, np.uint64)
+_METHODS: Final = np.zeros(1 << 10, np.uint8)
+_METHODS[_METHOD_WORDS * _SPREADING >> _TO_SLOT] = np.arange(len(METHODS))
+_WORD: Final = number(8, np.int64)
+_MASKS: Final = np.array([(1 << 8 * min(size, 8)) - 1 for size in range(LONGEST_METHOD + 1)], np.uint64)
+_ZERO, _ONE = number(ord("0"), np.uint8), number(1, np.uint8)
+_TEN, _CUT, _REDACTED, _PIPELINED = (number(value, np.uint16) for value in (10, Flag.CUT, Flag.REDACTED, Flag.PIPELINED))
+_HOST_CUT, _HOST_UNKNOWN = number(Flag.HOST_CUT, np.uint16), number(Flag.HOST_UNKNOWN, np.uint16)
 _VERSION: Final = word(b" HTTP/1.")
 _LINE_REST: Final = b"HTTP/1."
 _NARROW: Final = 32  # bytes of targets that are looked at in any case: the scheme of an absolute form is among them
 
 
 class Heads(NamedTuple):
-    """Requests among n payloads, k of them. row: which payloads (k,); the others are no requests.
+    """Requests among payloads, k of them. row: which texts, or payloads (k,); the others are no requests.
 
     method, version, flags, text (k, TEXT_BYTES), host (k, HOST_BYTES): columns of request rows, redacted. begun: requests that
     begin in what was captured (k,), 0: not known; size: bytes from the first one's beginning to the last one's end, 0: not known.
@@ -79,21 +86,20 @@ class _Line(NamedTuple):
     cut: NDArray[np.bool_]
 
     def pick(self, which: NDArray[np.bool_]) -> _Line:
-        return self if which.all() else _Line._make(column[which] for column in self)
+        return self if all_of(which) else _Line._make(column[which] for column in self)
 
 
-def read(text: Text, rules: Redaction) -> Heads:
-    """What n payloads that begin like requests say."""
-    line, target = _checked(text, _lines(text))
+def read(text: Text, rows: NDArray[np.int64], rules: Redaction) -> Heads:
+    """What texts that begin like requests say; rows: which they are (n,)."""
+    line, target = _checked(text, _lines(text, rows))
     hosts = _hosts(text, line.row, rules)
     whole = _forms(text, line, target, hosts, rules)
     paths = rules.paths(target, line.size, line.cut, whole)
     flags = hosts.flags
-    flags |= np.where(paths.cut, np.uint16(Flag.CUT), np.uint16(0))
-    flags |= np.where(paths.changed, np.uint16(Flag.REDACTED), np.uint16(0))
+    flags |= paths.cut * _CUT
+    flags |= paths.changed * _REDACTED
     count, size = _extents(text, line.row)
-    if (count != 1).any():
-        flags[count != 1] |= np.uint16(Flag.PIPELINED)
+    flags |= (count != _ONE) * _PIPELINED
     kept = paths.text
     if kept.shape[1] < TEXT_BYTES:
         kept = np.zeros((len(kept), TEXT_BYTES), np.uint8)
@@ -101,49 +107,57 @@ def read(text: Text, rules: Redaction) -> Heads:
     return Heads(line.row, line.method, line.version, flags, kept, hosts.host, count, size)
 
 
-def _lines(text: Text) -> _Line:
+def _lines(text: Text, rows: NDArray[np.int64]) -> _Line:
     """Lines that may be request lines; targets are not looked at yet."""
-    count = np.arange(len(text))
-    spaces = text.windows(text.begin, LONGEST_METHOD + 1) == SPACE
+    begin, last, end = text.begin.take(rows), text.end.take(rows), text.first_line.take(rows)
+    spaces = text.windows(begin, LONGEST_METHOD + 1) == SPACE
     size = spaces.argmax(axis=1)
-    method, known = _methods(text, size)
-    start, end = text.begin + size + 1, text.first_line
-    whole = end < text.end
-    end = end - (whole & (text.flat[end - 1] == CR))
-    versioned = whole & (end - VERSION_BYTES > start) & (text.words[np.maximum(end - VERSION_BYTES, 0)] == _VERSION)
-    digit = text.flat[end - 1] - np.uint8(ord("0"))
-    versioned &= digit <= 9
-    open_end, rest = _open_ends(text, start, whole)
-    cut = ~whole & (rest < 0)
-    end = np.where(whole, end - VERSION_BYTES, open_end)
-    ok = known & spaces[count, size] & (start < text.end) & (end > start) & (versioned | (~whole & (rest < 2)))
-    return _Line(count, method, np.where(whole, digit + np.uint16(10), 0).astype(np.uint16), start, end - start, cut).pick(ok)
+    method, ok = _methods(text, begin, size)
+    start, whole = begin + (size + 1), end < last
+    ok &= text.flat[start - 1] == SPACE
+    end -= whole & (text.flat[end - 1] == CR)
+    digit = text.flat[end - 1] - _ZERO
+    end -= VERSION_BYTES
+    versioned = whole & (digit <= 9)
+    versioned &= text.words[np.maximum(end, 0)] == _VERSION
+    version, cut = digit + _TEN, np.zeros(len(rows), bool)
+    if not all_of(whole):
+        open_end, rest = _open_ends(text, rows, start, whole)
+        cut = ~whole & (rest < 0)
+        versioned |= ~whole & (rest < 2)
+        version[~whole], end = 0, np.where(whole, end, open_end)
+    ok &= versioned & (start < last) & (end > start)
+    return _Line(rows, method, version, start, end - start, cut).pick(ok)
 
 
-def _methods(text: Text, size: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Numbers of methods of `size` bytes (n,), and whether they are methods: any capitals are, with number 0."""
-    first = text.words[text.begin] & _MASKS.take(np.minimum(size, 8))
-    at = np.minimum(np.searchsorted(_METHOD_WORDS, first), len(_METHOD_WORDS) - 1)
-    ninth = (size < 9) | (text.flat[text.begin + 8] == ord("H"))  # PROPPATCH is the only one that long
-    known = (_METHOD_WORDS[at] == first) & (_METHOD_BYTES[at] == size) & ninth
-    others = (~known & (size > 0)).nonzero()[0]
-    method = np.where(known, _METHOD_NUMBERS[at], 0).astype(np.uint8)
-    if others.size:
-        letters = text.windows(text.begin[others], LONGEST_METHOD)
+def _methods(text: Text, begin: NDArray[np.int64], size: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Numbers of methods of `size` bytes (n,) at `begin`, and whether they are methods: any capitals are, with number 0."""
+    first = text.words[begin] & _MASKS.take(size)
+    method = _METHODS.take((first * _SPREADING >> _TO_SLOT).view(np.int64))
+    known = _METHOD_WORDS.take(method) == first
+    known &= _METHOD_BYTES.take(method) == size
+    long = size > _WORD
+    if any_of(long):  # PROPPATCH is the only one
+        known[long] &= text.flat[begin[long] + 8] == ord("H")
+    if not all_of(known):
+        method[~known] = 0
+        others = (~known & (size > 0)).nonzero()[0]
+        letters = text.windows(begin[others], LONGEST_METHOD)
         capital = ((letters >= ord("A")) & (letters <= ord("Z"))) | (letters == ord("-"))
         known[others] = (capital | (np.arange(LONGEST_METHOD) >= size[others, None])).all(axis=1)
     return method, known
 
 
-def _open_ends(text: Text, start: NDArray[np.int64], whole: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+def _open_ends(
+    text: Text, rows: NDArray[np.int64], start: NDArray[np.int64], whole: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
     """Where targets end if the line's end was not captured (n,); what follows: -1 nothing, 1 part of a version, 2 else (n,)."""
-    rest = np.full(len(text), -1, np.int8)
+    rest, end = np.full(len(rows), -1, np.int8), text.end.take(rows)
     row = (~whole).nonzero()[0]
     if not row.size:
-        return text.end, rest
-    end = text.end.copy()
-    begin, last, column = text.begin[row], text.end[row], np.arange(text.width)
-    spaces = (text.matrix[row] == SPACE) & (column >= (start[row] - begin)[:, None]) & (column < (last - begin)[:, None])
+        return end, rest
+    begin, last, column = text.begin[rows[row]], end[row], np.arange(text.width)
+    spaces = (text.matrix[rows[row]] == SPACE) & (column >= (start[row] - begin)[:, None]) & (column < (last - begin)[:, None])
     at = spaces.argmax(axis=1)
     found = spaces[np.arange(len(row)), at]
     end[row] = np.where(found, begin + at, last)
@@ -163,13 +177,13 @@ def _checked(text: Text, line: _Line) -> tuple[_Line, NDArray[np.uint8]]:
     spaces = target == SPACE
     at = spaces.argmax(axis=1)
     ok = ~spaces[np.arange(len(at)), at] | (at >= line.size)
-    for row in ((line.size > TEXT_BYTES) & ok & ~line.cut).nonzero()[0].tolist():
-        ok[row] = b" " not in text.piece(line.start[row], line.start[row] + line.size[row])
+    for row in (line.size > TEXT_BYTES).nonzero()[0].tolist():
+        ok[row] &= line.cut[row] or b" " not in text.piece(line.start[row], line.start[row] + line.size[row])
     others = (target[:, 0] != SLASH).nonzero()[0]
     if others.size:
         star = (target[others, 0] == STAR) & (line.size[others] == 1)
         ok[others] &= star | (line.method[others] == CONNECT) | (_authority(target[others], line.size[others]) > 0)
-    return (line, target) if ok.all() else (line.pick(ok), target[ok])
+    return (line, target) if all_of(ok) else (line.pick(ok), target[ok])
 
 
 def _authority(target: NDArray[np.uint8], size: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -182,26 +196,29 @@ def _authority(target: NDArray[np.uint8], size: NDArray[np.int64]) -> NDArray[np
 
 def _hosts(text: Text, rows: NDArray[np.int64], rules: Redaction) -> _Hosts:
     """Hosts of the given payloads by their headers (k, HOST_BYTES), and flags (k,)."""
-    host, flags = hosts = _Hosts(np.zeros((len(rows), HOST_BYTES), np.uint8), np.full(len(rows), Flag.HOST_UNKNOWN, np.uint16))
-    line = text.header(b"host")[rows]
+    line = text.header(b"host").take(rows)
     there = (line >= 0).nonzero()[0]
-    if there.size:
-        values = text.values(line[there], b"host", HOST_BYTES)
-        flags[there] = np.where(values.lengths > 0, np.uint16(0), np.uint16(Flag.HOST_UNKNOWN))
-        long = values.lengths > HOST_BYTES
-        flags[there[long | ~values.whole]] |= np.uint16(Flag.HOST_CUT)
-        host[there] = values.text
-        suspect = (long | anywhere(values.text, AT)) & rules.user_info
-        for at in there[suspect].tolist():  # no client does this: a Host has no user info
-            begin = int(text.lines.at[line[at]]) + len(b"\nhost:")
-            ends = text.line_end(line[at : at + 1])[0]
-            hosts.set(at, text.piece(begin, int(ends[0])).strip(b" \t"), rules)
+    if not there.size:
+        return _Hosts(np.zeros((len(rows), HOST_BYTES), np.uint8), np.full(len(rows), Flag.HOST_UNKNOWN, np.uint16))
+    values = text.values(line[there], b"host", HOST_BYTES)
+    long = values.lengths > HOST_BYTES
+    flags = (values.lengths <= 0) * _HOST_UNKNOWN
+    flags |= (long | ~values.whole) * _HOST_CUT
+    hosts = _Hosts(values.text, flags)
+    if there.size < len(rows):
+        hosts = _Hosts(np.zeros((len(rows), HOST_BYTES), np.uint8), np.full(len(rows), Flag.HOST_UNKNOWN, np.uint16))
+        hosts.host[there], hosts.flags[there] = values.text, flags
+    suspect = (long | anywhere(values.text, AT)) & rules.user_info
+    for at in there[suspect].tolist():  # no client does this: a Host has no user info
+        begin = int(text.lines.at[line[at]]) + len(b"\nhost:")
+        ends = text.line_end(line[at : at + 1])[0]
+        hosts.set(at, text.piece(begin, int(ends[0])).strip(b" \t"), rules)
     return hosts
 
 
 def _extents(text: Text, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
     """Of these payloads `begun` and `size`: bytes behind a request may be another one (RFC 9112, section 6.3)."""
-    body, length, begin = text.body[rows], content_length(text, none=0)[rows], text.begin[rows]
+    body, length, begin = text.body.take(rows), content_length(text, rows, none=0), text.begin.take(rows)
     known = (body >= 0) & (length >= 0)
     size = (body + length - begin) * known
     count = np.ones(len(rows), np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -18,23 +19,22 @@ PAYLOAD: Final = np.dtype([(name, SHORT_PAYLOAD[name]) for name in SHORT_PAYLOAD
 
 def heads(payloads: NDArray[np.void], which: NDArray[np.int64]) -> NDArray[np.void]:
     """Some payloads, by number, without their text: PAYLOAD (k,), copies."""
-    head = np.dtype({"names": ["head"], "formats": [f"V{PAYLOAD.itemsize}"], "itemsize": payloads.dtype.itemsize})
-    chosen: NDArray[np.void] = payloads.view(head)["head"][which].view(PAYLOAD)
+    plain = np.ndarray(len(payloads), _bytes(PAYLOAD.itemsize), payloads, strides=payloads.strides)
+    chosen: NDArray[np.void] = plain[which].view(PAYLOAD)
     return chosen
 
 
 def pick(rows: NDArray[np.void], which: NDArray[np.int64] | NDArray[np.bool_] | slice) -> NDArray[np.void]:
     """Some rows (n,), by number, mask or slice: copies, or the rows themselves where a mask takes all."""
-    plain = _plain(rows)
-    if not isinstance(which, slice):
-        if which.dtype == np.bool_:
-            which = which.nonzero()[0]
-            if len(which) == len(rows):
-                return rows
-        if plain.flags.c_contiguous:  # take() would copy all of them else
-            taken: NDArray[np.void] = plain.take(which).view(rows.dtype)
-            return taken
-    chosen: NDArray[np.void] = plain[which].view(rows.dtype)
+    if isinstance(which, slice):
+        return rows[which]
+    if which.dtype == np.bool_:
+        which = which.nonzero()[0]
+        if len(which) == len(rows):
+            return rows
+    if rows.flags.c_contiguous:
+        return rows.take(which)  # as bytes, too; of others it would copy all
+    chosen: NDArray[np.void] = _plain(rows)[which].view(rows.dtype)
     return chosen
 
 
@@ -59,4 +59,9 @@ def put(rows: NDArray[np.void], which: NDArray[np.int64] | NDArray[np.bool_], va
 
 
 def _plain(rows: NDArray[np.void]) -> NDArray[np.void]:
-    return rows.view(f"V{rows.dtype.itemsize}")
+    return rows.view(_bytes(rows.dtype.itemsize))
+
+
+@lru_cache
+def _bytes(size: int) -> np.dtype[np.void]:
+    return np.dtype((np.void, size))

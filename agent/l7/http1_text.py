@@ -7,16 +7,23 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from flows.agent.l7.masks import all_of, any_of, number
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PAD: Final = 256  # bytes after the last payload, so that a window may begin at its last byte
-LF, CR, SPACE, TAB = b"\n\r \t"
+LF, CR, SPACE, TAB = (number(byte, np.uint8) for byte in b"\n\r \t")
+_ONE, _TWO = number(1, np.int64), number(2, np.int64)
 
 
-def word(text: bytes) -> np.uint64:
+def word(text: bytes) -> NDArray[np.uint64]:
     """Up to eight bytes as `Text.words` has them."""
-    return np.uint64(int.from_bytes(text, "little"))
+    return number(int.from_bytes(text, "little"), np.uint64)
+
+
+_CR_LF: Final = word(b"\r\n")
+_TWO_BYTES: Final = word(b"\xff\xff")
 
 
 @lru_cache
@@ -31,10 +38,10 @@ def before(lengths: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
     return rows.view(np.uint8).reshape(-1, size)
 
 
-def anywhere(text: NDArray[np.uint8], byte: int) -> NDArray[np.bool_]:
+def anywhere(text: NDArray[np.uint8], byte: NDArray[np.uint8] | int) -> NDArray[np.bool_]:
     """Which rows of text (k, w) have a byte, which few have; bool (k,)."""
     found = text == byte
-    rows: NDArray[np.bool_] = found.any(axis=1) if found.any() else np.zeros(len(text), bool)
+    rows: NDArray[np.bool_] = found.any(axis=1) if any_of(found) else np.zeros(len(text), bool)
     return rows
 
 
@@ -46,7 +53,7 @@ def firsts(rows: NDArray[Any]) -> NDArray[np.int64]:
 
 
 @lru_cache
-def name_words(name: bytes) -> list[tuple[np.uint64, np.uint64, np.uint64]]:
+def name_words(name: bytes) -> list[tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]]:
     """How a header's name with its colon is found: per eight bytes what to set (the case of letters), to look at, and to find."""
     text = name.lower() + b":"
     parts = [text[at : at + 8] for at in range(0, len(text), 8)]
@@ -73,26 +80,19 @@ class Values(NamedTuple):
 class Text:
     """n payloads' text. begin, end: flat indices of each one's first byte and of the byte after its last (n,)."""
 
-    def __init__(self, matrix: NDArray[np.uint8], captured: NDArray[np.uint16], rows: NDArray[np.int64] | None = None) -> None:
-        """matrix: (m, w), any stride, of which is kept what the longest needs; captured: bytes of each that are text (n,).
-
-        rows: which they are, of a matrix whose bytes lie one after the other; None: all.
-        """
+    def __init__(self, matrix: NDArray[np.uint8], captured: NDArray[np.uint16]) -> None:
+        """matrix: (n, w), any stride, of which is kept what the longest needs; captured: bytes of each that are text (n,)."""
         count, width = len(captured), matrix.shape[1]
-        if rows is None:
-            width = max(1, min(width, int(captured.max(initial=0))))
-        self.width = width
+        self.width = width = max(1, min(width, int(captured.max(initial=0))))
         self.flat = np.empty(count * width + PAD, np.uint8)
         texts = self.flat[: count * width].reshape(count, width)
-        if rows is None:
-            texts[:] = matrix[:, :width]
-        else:
-            matrix.take(rows, axis=0, out=texts, mode="clip")  # with any other mode it would be copied twice
+        texts[:] = matrix[:, :width]
         self.flat[count * width :] = 0
         self.begin = np.arange(0, count * width, width)
         self.end = self.begin + np.minimum(captured, width)
         # Eight bytes from each place on, little-endian: most questions about a text are answered by comparing one of these.
         self.words = np.ndarray((self.flat.size - 7,), "<u8", self.flat, strides=(1,))
+        self._headers: dict[bytes, NDArray[np.int64]] = {}
 
     def __len__(self) -> int:
         return len(self.begin)
@@ -123,12 +123,12 @@ class Text:
         at = (self.flat == LF).nonzero()[0]  # none is in what is behind the last one: zeros
         row = at.astype(np.uint32) // np.uint32(self.width)  # of 32 bits: four times as fast
         within = at < self.end.take(row)
-        return Lines(at, row) if within.all() else Lines(at[within], row[within])
+        return Lines(at, row) if all_of(within) else Lines(at[within], row[within])
 
     @cached_property
     def line_words(self) -> NDArray[np.uint64]:
         """The eight bytes after each line feed (k,)."""
-        words: NDArray[np.uint64] = self.words[self.lines.at + 1]
+        words: NDArray[np.uint64] = self.words[self.lines.at + _ONE]
         return words
 
     @cached_property
@@ -145,11 +145,13 @@ class Text:
         """Flat index of the first byte after the empty line that ends the head, -1 where that was not captured (n,)."""
         at, row = self.lines
         # What begins with a line feed, or with what may come before it: few lines do.
-        empty = ((self.line_words & np.uint64(0xFF)) <= CR).nonzero()[0]
+        empty = (self.line_words.view(np.uint8)[::8] <= CR).nonzero()[0]
         after, at, row = self.line_words[empty], at[empty], row[empty]
-        both = (after & np.uint64(0xFFFF)) == word(b"\r\n")
-        begins = at + np.where(both, 3, 2)
-        ends = (both | ((after & np.uint64(0xFF)) == LF)) & (begins <= self.end[row])
+        both = (after & _TWO_BYTES) == _CR_LF
+        begins = at + _TWO
+        begins += both
+        ends = both | (after.view(np.uint8)[::8] == LF)
+        ends &= begins <= self.end[row]
         body = np.full(len(self), -1)
         row, begins = row[ends], begins[ends]
         which = firsts(row)
@@ -163,6 +165,11 @@ class Text:
 
     def header(self, name: bytes) -> NDArray[np.int64]:
         """Index into `lines` of the line feed before each head's first header of this name, -1 where there is none (n,)."""
+        if name not in self._headers:
+            self._headers[name] = self._header(name)
+        return self._headers[name]
+
+    def _header(self, name: bytes) -> NDArray[np.int64]:
         at, row = self.lines
         (case, mask, wanted), *others = name_words(name)
         left = (((self.line_words | case) & mask) == wanted).nonzero()[0]
@@ -182,30 +189,38 @@ class Text:
         """Where lines after the given line feeds (k,) end, without line end; and whether that was captured, bool (k,)."""
         at, row = self.lines
         here = row[line]
-        following = np.minimum(line + 1, len(at) - 1)
+        following = np.minimum(line + _ONE, len(at) - 1)
         whole = (following > line) & (row[following] == here)
-        end = np.where(whole, at[following], self.end[here])
-        return end - (whole & (self.flat[end - 1] == CR)), whole
+        end = at[following]
+        if not all_of(whole):
+            end = np.where(whole, end, self.end[here])
+        return end - (whole & (self.flat[end - _ONE] == CR)), whole
 
     def values(self, line: NDArray[np.int64], name: bytes, size: int) -> Values:
-        """Values of headers of this name, by the line feeds before them (k,). Blanks around them are left out, up to 16."""
-        end, whole = self.line_end(line)
-        begin = self.lines.at[line] + len(name) + 2
-        begin = np.minimum(begin + self._blanks(begin), end)
-        for _ in range(16):
-            last = self.flat[end - 1]
-            trailing = (end > begin) & ((last == SPACE) | (last == TAB))
-            if not trailing.any():
-                break
-            end = end - trailing
+        """Values of headers of this name, by the line feeds before them (k,)."""
+        begin, end, whole = self.extents(line, name)
         text, lengths = self.windows(begin, size), end - begin
         text *= before(lengths, size)
         return Values(text, lengths, whole)
 
+    def extents(self, line: NDArray[np.int64], name: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+        """Where values begin and end, and whether that was captured. Blanks around them are left out, up to 16."""
+        end, whole = self.line_end(line)
+        begin = self.lines.at[line] + (len(name) + 2)
+        begin = np.minimum(begin + self._blanks(begin), end)
+        for _ in range(16):
+            last = self.flat[end - _ONE]
+            trailing = (last == SPACE) | (last == TAB)
+            if not any_of(trailing):
+                break
+            trailing &= end > begin
+            end = end - trailing
+        return begin, end, whole
+
     def _blanks(self, at: NDArray[np.int64]) -> NDArray[np.int64] | int:
         """How many there are from flat indices (k,) on, 0 if they are 16 or more."""
-        words = self.words[at]
-        if (((words & np.uint64(0xFF)) == SPACE) & ((words & np.uint64(0xFF00)) > np.uint64(SPACE << 8))).all():
+        first, second = self.words[at].view(np.uint8).reshape(-1, 8)[:, :2].T
+        if all_of((first == SPACE) & (second > SPACE)):
             return 1  # as nearly everybody writes them
         text = self.windows(at, 16)
         blanks: NDArray[np.int64] = ((text != SPACE) & (text != TAB)).argmax(axis=1)

@@ -17,6 +17,7 @@ import numpy as np
 
 from flows.agent.l7 import redact_rules as parsed
 from flows.agent.l7.http1_text import anywhere, before
+from flows.agent.l7.masks import number
 from flows.agent.l7.redact_secrets import SHORTEST, hide
 from flows.agent.store.request_columns import TEXT_BYTES
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 REMEMBERED: Final = 2_048  # paths and names that rules were applied to
 T = TypeVar("T")
-AT, SLASH, QUESTION, HASH = b"@/?#"
+AT, SLASH, QUESTION, HASH = (number(byte, np.uint8) for byte in b"@/?#")
 
 # Kept only if the allow list names them: a deny list of other headers must not let these through.
 ALWAYS_DENIED: Final = frozenset({b"authorization", b"proxy-authorization", b"cookie", b"set-cookie"})

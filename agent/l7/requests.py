@@ -11,12 +11,14 @@ from flows.agent.l7.dns import Dns
 from flows.agent.l7.dns_names import AnsweredNames
 from flows.agent.l7.events import nothing, together
 from flows.agent.l7.http1 import Http1
-from flows.agent.l7.http1_rows import copy, join, pick
+from flows.agent.l7.http1_rows import copy, pick
 from flows.agent.l7.http2 import Http2
+from flows.agent.l7.masks import all_of, any_of
 from flows.agent.l7.sockets import Sockets
 from flows.agent.l7.tls import TlsHello
+from flows.agent.probe.batch import Batch, joined
 from flows.agent.probe.payload import Origin, PayloadKind, wipe
-from flows.agent.probe.record import RECORD, Event, Initiator
+from flows.agent.probe.record import Event, Initiator
 from flows.agent.store.public_names import NameSource, detail, number_of, public_name
 from flows.agent.store.request_columns import Kind
 from flows.agent.store.store import Told
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from flows.agent.l7.events import Events, Handler
     from flows.agent.l7.redact import Redaction
+    from flows.agent.probe.batch import Records
     from flows.agent.store.requests import RequestStore
 
 TCP: Final = 6
@@ -69,12 +72,12 @@ EXPIRE_NS: Final = 500_000_000  # how often to look for what has waited too long
 
 
 class Read(NamedTuple):
-    """A batch of n records, RECORD: connections' as they came, then those of requests; details (n,) as the store keeps them.
+    """A batch of n records: connections' as they came, then those of requests; details (n,) as the store keeps them.
 
     told: what is news of connections that may be in earlier batches.
     """
 
-    records: NDArray[np.void]
+    records: Records
     details: NDArray[np.uint32]
     told: Told
 
@@ -121,7 +124,8 @@ class Requests:
         """A batch: connections' records (n,) RECORD, and first bytes, arrays of one dtype each, in the order to be read in."""
         floor_ns, self._read_ns = self._read_ns - SLACK_NS, time.monotonic_ns()
         records = copy(records)
-        self._learn(records)
+        if len(records):
+            self._learn(records)
         told, events = [], [nothing()]
         for each in payloads:
             if len(each):
@@ -131,7 +135,7 @@ class Requests:
         requests, rows, kinds = self._rows(together(*events), floor_ns)
         told += self._named(requests, rows, kinds)
         details = np.concatenate((self._details(records), requests.astype(np.uint32)))
-        return Read(join(records, rows), details, _together(told))
+        return Read(joined(records, rows), details, _together(told))
 
     def _learn(self, records: NDArray[np.void]) -> None:
         new = self._sockets.learn(records)
@@ -141,23 +145,26 @@ class Requests:
         self._sockets.name(ours["conn_id"], detail(numbers, NameSource.DNS_ANSWER))
 
     def _spoken(self, payloads: NDArray[np.void]) -> Told:
-        connections, spoken, seen = payloads["conn_id"].copy(), SPOKEN[payloads["kind"]], payloads["origin"] == Origin.PACKET
-        if not seen.all():
+        connections, spoken, seen = payloads["conn_id"].copy(), SPOKEN.take(payloads["kind"]), payloads["origin"] == Origin.PACKET
+        if not all_of(seen):
             connections, spoken = connections[seen], spoken[seen]
         maybe = self._sockets.may_be_news(connections, spoken)
+        if not any_of(maybe):
+            return NOTHING_TOLD
         connections, first = np.unique(connections[maybe], return_index=True)
         spoken = spoken[maybe][first]
         news = self._sockets.speak(connections, spoken)
         return Told(connections[news], spoken[news], np.zeros(int(news.sum()), np.uint32))
 
     def _taken(self, payloads: NDArray[np.void], to_wall_ns: int) -> list[Events]:
-        handlers, events = HANDLER[payloads["kind"]], []
+        handlers, events = HANDLER.take(payloads["kind"]), []
         for place, handler in enumerate(self._handlers):
             mask = handlers == place
-            if mask.any():
+            if any_of(mask):
                 picked = pick(payloads, mask)
                 events.append(handler.take(picked, to_wall_ns))
-                wipe(picked)
+                if picked is not payloads:
+                    wipe(picked)
         return events
 
     def _over(self, records: NDArray[np.void], to_wall_ns: int) -> list[Events]:
@@ -172,7 +179,7 @@ class Requests:
             events += [each.expire(now, to_wall_ns) for each in self._handlers]
         return events
 
-    def _rows(self, events: Events, floor_ns: int) -> tuple[NDArray[np.int64], NDArray[np.void], NDArray[np.uint8]]:
+    def _rows(self, events: Events, floor_ns: int) -> tuple[NDArray[np.int64], Batch, NDArray[np.uint8]]:
         """Of those requests that are still stored the numbers, the records, in the order of their time, and the kinds; (n,).
 
         What could be told only now of earlier, such as an answer for which no request came, is told as of floor_ns: readers were
@@ -181,32 +188,34 @@ class Requests:
         order = np.argsort(events.time_ns, kind="stable")
         requests = events.request[order]
         stored = self._store.stored(requests)
-        if not stored.all():
+        if not all_of(stored):
             order, requests = order[stored], requests[stored]
         columns = self._store.take(requests, (*SHARED, "client", "kind"))
-        rows = np.zeros(len(requests), RECORD)
-        for name in SHARED:
-            rows[name] = columns[name]
-        rows["time_ns"], rows["event"] = np.maximum(events.time_ns[order], np.uint64(max(floor_ns, 0))), events.event[order]
-        rows["initiator"] = INITIATORS[columns["client"]]
-        self._sockets.complete(rows)
-        return requests, rows, columns["kind"]
+        client, kinds = columns.pop("client"), columns.pop("kind")
+        columns["time_ns"] = np.maximum(events.time_ns[order], np.uint64(max(floor_ns, 0)))
+        columns["event"], columns["initiator"] = events.event[order], INITIATORS.take(client)
+        self._sockets.complete(columns)
+        return requests, Batch(columns), kinds
 
-    def _named(self, requests: NDArray[np.int64], rows: NDArray[np.void], kinds: NDArray[np.uint8]) -> list[Told]:
+    def _named(self, requests: NDArray[np.int64], rows: Batch, kinds: NDArray[np.uint8]) -> list[Told]:
         """Names that SNI and Host tell of connections; DNS answers are learnt for those to come."""
         events = rows["event"]
         answered = (kinds == Kind.DNS) & (events == Event.RESPONSE) & (rows["initiator"] == Initiator.LOCAL)
-        if answered.any():
+        if any_of(answered):
             columns = self._store.take(requests[answered], ("answer", "answer_bytes", "text"))
             cgroups, times = rows["cgroup_id"][answered], rows["time_ns"][answered]
             self.names.learn(cgroups, columns["answer"], columns["answer_bytes"], columns["text"], times)
-        hello, asked = events == Event.HELLO, (events == Event.REQUEST) & IS_HTTP[kinds]
+        hello, asked = events == Event.HELLO, (events == Event.REQUEST) & IS_HTTP.take(kinds)
         named = ((hello, "text", NameSource.TLS_SNI), (asked, "host", NameSource.HTTP_HOST))
-        return [self._name(requests[which], rows["conn_id"][which], text, source) for which, text, source in named if which.any()]
+        return [
+            self._name(requests[which], rows["conn_id"][which], text, source) for which, text, source in named if any_of(which)
+        ]
 
     def _name(self, requests: NDArray[np.int64], connections: NDArray[np.uint64], text: str, source: NameSource) -> Told:
         """Name connections (n,) by a column of requests (n,), each by its first."""
         unnamed = self._sockets.lack(connections, source)
+        if not any_of(unnamed):
+            return NOTHING_TOLD
         connections, first = np.unique(connections[unnamed], return_index=True)
         texts = self._store.take(requests[unnamed][first], (text,))[text]
         names = texts.reshape(-1).view(f"S{texts.shape[1]}").tolist()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from flows.agent.l7.http1_rows import pick
+from flows.agent.l7.masks import all_of, any_of, number
 from flows.agent.probe.record import RECORD, Initiator
 from flows.agent.store.public_names import NameSource, source_of
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
 # 4 MB. What is active is told again every 5 s; a slot that another connection takes costs a process' name, not a flow.
 SLOTS_LOG2: Final = 16
-_ODD: Final = np.uint64(0x9E3779B97F4A7C15)  # of SplitMix64: spreads ids that count up, and those of exchanges, which are times
+_TO_SLOT: Final = number(64 - SLOTS_LOG2, np.uint64)
+_ODD: Final = number(
+    0x9E3779B97F4A7C15, np.uint64
+)  # of SplitMix64: spreads ids that count up, and those of exchanges, which are times
 
 # Columns of a connection's records that its requests have, too.
 TAKEN: Final = ("start_ns", "netns", "pid", "comm", "initiator")
@@ -33,7 +37,7 @@ class Sockets:
 
     def _at(self, connections: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Slot of each connection (n,)."""
-        at: NDArray[np.int64] = ((connections * _ODD) >> np.uint64(64 - SLOTS_LOG2)).view(np.int64)
+        at: NDArray[np.int64] = ((connections * _ODD) >> _TO_SLOT).view(np.int64)
         return at
 
     def learn(self, records: NDArray[np.void]) -> NDArray[np.bool_]:
@@ -50,22 +54,24 @@ class Sockets:
         self._slots[at] = np.zeros((), SLOT)
         self._slots["conn_id"][at] = connections
 
-    def complete(self, records: NDArray[np.void]) -> None:
-        """Fill in, in place, what records (n,) RECORD made of requests lack: process, network namespace, beginning."""
-        slots = pick(self._slots, self._at(records["conn_id"]))
-        known = slots["conn_id"] == records["conn_id"]
-        lacking = known & (records["pid"] == 0)
-        for names, which in ((("start_ns", "netns"), known), (("pid", "comm"), lacking)):
-            here = slice(None) if which.all() else which
-            for name in names if which.any() else ():
-                records[name][here] = slots[name][here]
+    def complete(self, columns: dict[str, NDArray[Any]]) -> None:
+        """Add, or fill in in place, what columns (n,) of RECORD made of requests lack: process, network namespace, beginning."""
+        slots = pick(self._slots, self._at(columns["conn_id"]))
+        known = slots["conn_id"] == columns["conn_id"]
+        columns["start_ns"] = slots["start_ns"] * known
+        lacking = known & (columns["pid"] == 0)
+        for name, which in (("netns", known), ("pid", lacking), ("comm", lacking)):
+            if all_of(which):
+                columns[name] = slots[name]
+            elif any_of(which):
+                columns[name][which] = slots[name][which]
 
     def may_be_news(self, connections: NDArray[np.uint64], spoken: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Where speak() could change anything, bool (n,): all of those whose slot is not already as they say."""
         at = self._at(connections)
         slots = pick(self._slots, at)
         other: NDArray[np.bool_] = (slots["conn_id"] != connections) | (slots["spoken"] != spoken)
-        if other.any():
+        if any_of(other):
             changing = np.zeros(len(self._slots), bool)
             changing[at[other]] = True
             other = changing[at]
@@ -83,7 +89,8 @@ class Sockets:
     def lack(self, connections: NDArray[np.uint64], source: NameSource) -> NDArray[np.bool_]:
         """Which connections (n,) have no name yet, or one from a worse source; bool (n,)."""
         at = self._at(connections)
-        before = np.where(self._slots["conn_id"][at] == connections, self._slots["name"][at], np.uint32(0))
+        slots = pick(self._slots, at)
+        before = slots["name"] * (slots["conn_id"] == connections)
         lacking: NDArray[np.bool_] = (before == 0) | (source_of(before) > source)
         return lacking
 

@@ -31,8 +31,8 @@ class ProcessNames:
         """Number of each name; comm: (n,) S16, result (n,) uint32."""
         words = np.ascontiguousarray(comm).view("<u8").reshape(-1, 2)
         numbers = self._index.lookup(words[:, 0], words[:, 1])
-        unknown = (numbers == 0) & words.any(axis=1)
-        if unknown.any():
+        unknown = (numbers == 0) & ((words[:, 0] | words[:, 1]) != 0)
+        if np.count_nonzero(unknown):
             self._add(np.unique(words[unknown], axis=0))
             numbers = self._index.lookup(words[:, 0], words[:, 1])
         return numbers

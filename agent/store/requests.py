@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     Rows = Mapping[str, NDArray[Any]]
 
 
+_ZERO = np.array(0, np.uint8)
+
+
 class RequestStore:
     """Columns of the last `capacity` requests, numbered from 0 in the order they came; `written` is the next number.
 
@@ -39,7 +42,10 @@ class RequestStore:
         return max(0, self.written - self.capacity)
 
     def add(self, rows: Rows) -> NDArray[np.int64]:
-        """Store n requests, at most `capacity`; columns that rows lack are zero. Returns their numbers (n,)."""
+        """Store n requests, at most `capacity`; columns that rows lack are zero. Returns their numbers (n,).
+
+        A column may be one value for all, () instead of (n,), but not the first one.
+        """
         count = len(next(iter(rows.values())))
         numbers = np.arange(self.written, self.written + count)
         with self.lock:
@@ -47,21 +53,24 @@ class RequestStore:
             head = min(count, self.capacity - at)
             self._used |= rows.keys()
             for name in self._used:
-                column, values = self._columns[name], rows.get(name)
-                column[at : at + head] = 0 if values is None else values[:head]
+                column, values = self._columns[name], rows.get(name, _ZERO)
+                column[at : at + head] = values[:head] if values.ndim else values
                 if head < count:
-                    column[: count - head] = 0 if values is None else values[head:]
+                    column[: count - head] = values[head:] if values.ndim else values
             self.written += count
         return numbers
 
     def answer(self, numbers: NDArray[np.int64], rows: Rows) -> None:
-        """Set columns of requests that are still stored; those that are not are left out."""
+        """Set columns of requests that are still stored, each to (n,) values or one for all; those that are not are left out."""
         with self.lock:
             self._used |= rows.keys()
             here = numbers >= self.oldest
-            at = numbers[here] % self.capacity
+            if not here.all():
+                numbers = numbers[here]
+                rows = {name: values[here] if values.ndim else values for name, values in rows.items()}
+            at = numbers % self.capacity
             for name, values in rows.items():
-                self._columns[name][at] = values[here]
+                self._columns[name][at] = values
 
     def stored(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which requests are still there; bool (n,). The caller holds the lock, or is the only writer."""
@@ -76,7 +85,7 @@ class RequestStore:
     def take(self, numbers: NDArray[np.int64], names: Iterable[str] = COLUMNS) -> dict[str, NDArray[Any]]:
         """Copies of the given requests, by number. The caller holds the lock, or is the only writer, and they are stored."""
         at = numbers % self.capacity
-        return {name: self._columns[name][at] for name in names}
+        return {name: self._columns[name].take(at, axis=0) for name in names}  # of wide ones ten times as fast as indexing
 
     def column(self, name: str, first: int, last: int) -> NDArray[Any]:
         """Values of requests first..last-1, in order; a view where possible. The caller holds the lock, and they are stored."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows.agent.enrich.hashindex import HashIndex
+from flows.agent.probe.batch import Batch
 from flows.agent.probe.record import of_requests
 from flows.agent.store.columns import COLUMNS, COPIED
 from flows.agent.store.process_names import ProcessNames
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
+
+    from flows.agent.probe.batch import Records
 
 Rows = dict[str, "NDArray[np.generic]"]
 
@@ -81,14 +84,14 @@ class FlowStore:
 
     def append(
         self,
-        records: NDArray[np.void],
+        records: Records,
         local: NDArray[np.uint32],
         remote: NDArray[np.uint32],
         to_wall_ns: int,
         stored: Callable[[], None] | None = None,
         details: NDArray[np.uint32] | None = None,
     ) -> None:
-        """Store a batch: records (n,) RECORD, as they came; endpoint numbers (n,); to_wall_ns is added to the records' clock.
+        """Store a batch: records (n,), as they came; endpoint numbers (n,); to_wall_ns is added to the records' clock.
 
         details (n,): see COLUMNS; none: all 0. stored: called when the flows are there and nobody can see them yet: with the lock
         held.
@@ -97,7 +100,8 @@ class FlowStore:
             kept = slice(len(records) - self.capacity, None)
             with self.lock:
                 self.written += len(records) - self.capacity
-            records, local, remote = records[kept], local[kept], remote[kept]
+            records = records.part(kept) if isinstance(records, Batch) else records[kept]
+            local, remote = local[kept], remote[kept]
             details = details[kept] if details is not None else None
         start = records["start_ns"].astype(np.int64)
         made: Rows = {
@@ -139,7 +143,7 @@ class FlowStore:
     def take(self, numbers: NDArray[np.int64], names: Iterable[str] = COLUMNS) -> Rows:
         """Copies of the given flows, by number. The caller holds the lock, and the flows are stored."""
         rows = numbers % self.capacity
-        return {name: self._columns[name][rows] for name in names}
+        return {name: self._columns[name].take(rows, axis=0) for name in names}
 
     def endpoints_in_use(self) -> NDArray[np.uint32]:
         """Endpoint numbers that stored flows refer to, sorted."""

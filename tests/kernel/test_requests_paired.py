@@ -92,11 +92,14 @@ def ask_numbered(say: Callable[[object], None], address: str, port: int) -> int:
     return len(answered)
 
 
+FLOW = ("cgroup_id", "event", "pid", "start_ns", "netns")
+
+
 class Reading:
     """What the reader does of each batch, and the flows that it would store."""
 
     def __init__(self, listener: Listener) -> None:
-        self.probe, self.rows = listener.probe, [np.zeros(0)]
+        self.probe, self.flows = listener.probe, list[dict[str, Any]]()
         self.store = RequestStore(8_192)
         self.requests = Requests(self.store, Redaction(), 5 * SECOND, 60 * SECOND)
         self.wall = to_wall_ns()
@@ -105,7 +108,7 @@ class Reading:
         records = self.probe.peek()
         read = self.requests.read(records, self.probe.peek_payloads(), self.wall)
         self.probe.release()
-        self.rows.append(read.records[len(records) :])
+        self.flows.append({name: read.records[name][len(records) :].copy() for name in FLOW})
 
     def until_done(self, done: threading.Event) -> None:
         while not done.wait(0.02):
@@ -121,9 +124,12 @@ class Reading:
         return {name: column[mine] for name, column in columns.items()}
 
     def events(self, host: Host) -> dict[Event, int]:
-        rows = np.concatenate(self.rows[1:])
-        rows = rows[rows["cgroup_id"] == host.cgroup_id]
-        return {Event(event): int((rows["event"] == event).sum()) for event in np.unique(rows["event"]).tolist()}
+        events = self.column("event")[self.column("cgroup_id") == host.cgroup_id]
+        return {Event(event): int((events == event).sum()) for event in np.unique(events).tolist()}
+
+    def column(self, name: str) -> Any:
+        """Of all flows of requests."""
+        return np.concatenate([flows[name] for flows in self.flows])
 
 
 def while_reading(listener: Listener, act: Callable[[], None]) -> Reading:
@@ -167,11 +173,9 @@ def test_every_request_of_many_connections_meets_its_own_answer(listener: Listen
 def test_flows_of_requests_name_the_process_that_their_connection_is_of(listener: Listener) -> None:
     get, ok = b"GET / HTTP/1.1\r\nHost: web\r\n\r\n", b"HTTP/1.1 204 No Content\r\n\r\n"
     reading = while_reading(listener, lambda: listener.talk([(True, get), (False, ok)]) and None)
-    rows = np.concatenate(reading.rows[1:])
-    assert len(rows) == 4
-    assert (rows["pid"] > 0).all()
-    assert (rows["start_ns"] > 0).all()
-    assert (rows["netns"] > 0).all()
+    assert len(reading.column("event")) == 4
+    for name in ("pid", "start_ns", "netns"):
+        assert (reading.column(name) > 0).all()
 
 
 def test_every_dns_question_meets_its_own_answer(listener: Listener) -> None:

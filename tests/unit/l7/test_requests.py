@@ -56,9 +56,8 @@ class Door:
 
     def rows(self, read: Read, records: int = 0) -> list[Row]:
         """Flows of requests, which follow those of connections."""
-        of_requests, details = read.records[records:], read.details[records:]
-        columns = [of_requests[name].tolist() for name in ("event", "conn_id", "time_ns")]
-        return [Row(Event(event), *rest) for event, *rest in zip(*columns, details.tolist(), strict=True)]
+        columns = [read.records[name][records:].tolist() for name in ("event", "conn_id", "time_ns")]
+        return [Row(Event(event), *rest) for event, *rest in zip(*columns, read.details[records:].tolist(), strict=True)]
 
     def told(self, read: Read) -> list[tuple[int, int, str, NameSource | int]]:
         """Connection, what is spoken, name, where it is from."""
@@ -87,10 +86,11 @@ def test_a_request_and_its_answer_are_two_flows_of_one_request() -> None:
     read = door.read(ask, answer, records=opened)
     asked, answered = ask["time_ns"][0], answer["time_ns"][0]
     assert door.rows(read, 1) == [(Event.REQUEST, 5, asked, 0), (Event.RESPONSE, 5, answered, 0)]
-    for row in read.records[1:]:
-        assert (row["pid"], row["comm"], row["netns"], row["start_ns"]) == (43, b"wget", 11, 900 * MS)
-        assert (row["initiator"], row["protocol"], row["remote_port"]) == (Initiator.LOCAL, 6, 80)
-        assert bytes(row["local_addr"]) == packed("10.0.0.1").tobytes()
+    expected = {
+        "pid": 43, "comm": b"wget", "netns": 11, "start_ns": 900 * MS, "initiator": Initiator.LOCAL, "protocol": 6,
+        "remote_port": 80, "local_addr": packed("10.0.0.1").tolist(), "sent_bytes": 0,
+    }  # fmt: skip
+    assert {name: read.records[name][1:].tolist() for name in expected} == {name: [one] * 2 for name, one in expected.items()}
     row = door.store.take(np.array([0]))
     assert (row["state"][0], row["status"][0], row["kind"][0]) == (State.ANSWERED, 200, Kind.HTTP1)
     assert row["text"].tobytes().rstrip(b"\0") == b"/users/7"
@@ -279,13 +279,14 @@ def test_nothing_unredacted_is_stored_or_told() -> None:
     read = door.read(http1_samples.Stream().ask(ask), *answered("planted7.shop."))
     columns = door.store.take(np.arange(door.store.written))
     assert columns["kind"].tolist() == [Kind.HTTP1, Kind.DNS]
-    told = b"".join(column.tobytes() for column in (*columns.values(), read.records, *vars_of(read)))
+    told = b"".join(column.tobytes() for column in (*columns.values(), *vars_of(read)))
     assert b"planted" not in told
     assert not any("planted" in name for name in door.requests.names.names._names)
 
 
 def vars_of(read: Read) -> list[np.ndarray[Any, Any]]:
-    return [read.details, read.told.connections, read.told.spoken, read.told.names]
+    records = [read.records[name] for name in RECORD.names or ()]
+    return [*records, read.details, read.told.connections, read.told.spoken, read.told.names]
 
 
 @pytest.mark.parametrize("kind", list(PayloadKind))

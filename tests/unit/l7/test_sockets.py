@@ -35,12 +35,13 @@ def details(source: NameSource, *numbers: int) -> np.ndarray[Any, Any]:
     return detail(np.array(numbers, np.uint32), source)
 
 
-def completed(sockets: Sockets, *requests: int, **fields: Any) -> np.ndarray[Any, Any]:
-    """Rows of requests of these connections, completed."""
+def completed(sockets: Sockets, *requests: int, **fields: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """Columns of requests of these connections, completed."""
     unknown = {"start_ns": 0, "netns": 0, "pid": 0, "comm": b"", "initiator": Initiator.REMOTE, **fields}
     rows = np.concatenate([record(number, **unknown) for number in requests])
-    sockets.complete(rows)
-    return rows
+    columns = {name: rows[name].copy() for name in RECORD.names or ()}
+    sockets.complete(columns)
+    return columns
 
 
 def colliding() -> tuple[int, int]:
@@ -69,7 +70,8 @@ def test_a_request_gets_what_its_connection_is_known_for() -> None:
 def test_what_a_request_knows_itself_stays() -> None:
     sockets = Sockets()
     sockets.learn(record(1))
-    assert completed(sockets, 1, pid=77, comm=b"curl")[["pid", "comm"]].tolist() == [(77, b"curl")]
+    columns = completed(sockets, 1, pid=77, comm=b"curl")
+    assert (columns["pid"].tolist(), columns["comm"].tolist()) == ([77], [b"curl"])
 
 
 def test_only_the_first_records_of_a_connection_are_new() -> None:
@@ -105,8 +107,8 @@ def test_an_older_connection_that_comes_after_a_new_one_is_not_taken_for_it() ->
     sockets.learn(record(OLD))
     sockets.name(ids(OLD), details(SNI, 5))
     sockets.learn(np.concatenate([record(NEW), record(OLD)]))
-    for row, number in zip(completed(sockets, OLD, NEW), (OLD, NEW), strict=True):
-        assert row["comm"] in (b"", f"p{number}".encode())
+    for comm, number in zip(completed(sockets, OLD, NEW)["comm"].tolist(), (OLD, NEW), strict=True):
+        assert comm in (b"", f"p{number}".encode())
     assert sockets.spoken_and_names(ids(NEW))[1].tolist() == [0]
 
 
