@@ -68,6 +68,7 @@ GOALS: Final = {
     "kernel_connection_l7": Goal("kernel, per TCP connection, both ends, all L7", "ns", "<= 5000", "NetObserv 10,500, no L7"),
     "kernel_request_l7": Goal("kernel, per keep-alive request, the same", "ns", "<= 800", "NetObserv 1,440, no L7"),
     "kept_keepalive": Goal("throughput kept: wrk, keep-alive", "%", ">= 97", "NetObserv 100, no L7"),
+    "kept_empty": Goal("the same with empty programs and no agent", "%", "", ""),
     "kept_https": Goal("throughput kept: wrk, keep-alive HTTPS, plaintext read", "%", ">= 93", ""),
     "kept_connections": Goal("throughput kept: wrk, a connection per request", "%", ">= 93", "NetObserv 87"),
     "kept_iperf3": Goal("throughput kept: iperf3", "%", ">= 98", "NetObserv 100"),

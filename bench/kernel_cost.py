@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench.agent_process import agent, count_run_time
+from bench.empty_program import attached
 from bench.figures import Measured
 from bench.load import servers
 from bench.pods import two_pods
 from bench.report import number
-from flows.agent.probe import bpf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,12 +26,11 @@ LOADS: Final = (
     ("kernel_connection", True, "10 packets: opened, one request, closed"),
     ("kernel_request", False, "one request and its answer on an open connection"),
 )
-NOTHING: Final = bytes.fromhex("b7000000010000009500000000000000")  # r0 = 1 (pass); exit
 
 
 def measure() -> Iterator[Measured]:
     """Short connections, then keep-alive requests; without requests, then with all that is looked at by default."""
-    with two_pods() as pods, servers(pods) as load, _nothing(pods.observed) as nothing:
+    with two_pods() as pods, servers(pods) as load, attached(pods.observed) as nothing:
         for suffix, flags in (("", ("--no-requests",)), ("_l7", ())):
             with agent(pods, None, *flags) as running, count_run_time():
                 for name, close, note in LOADS:
@@ -53,20 +50,6 @@ def _per_request(running: AgentProcess, load: Load, nothing: int, *, close: bool
 def _counting(rounds: list[tuple[float, float]]) -> str:
     counting = statistics.median(counting for _, counting in rounds)
     return f"{number(counting)} ns of it are the counting, as an empty program beside it shows"
-
-
-@contextlib.contextmanager
-def _nothing(cgroup: Path) -> Iterator[int]:
-    """A program that does nothing with each packet received below a cgroup: what the kernel counts for it is the counting."""
-    kind, attach = bpf.ProgramType.CGROUP_SKB, bpf.AttachType.CGROUP_INET_INGRESS
-    program = bpf.load_program("bench_nothing", NOTHING, kind, attach)
-    directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
-    link = bpf.link_cgroup(program, directory, attach)
-    try:
-        yield program
-    finally:
-        for descriptor in (link, directory, program):
-            os.close(descriptor)
 
 
 def _runs(program: int) -> tuple[int, int]:

@@ -69,7 +69,7 @@ BENCHMARKS: Final = {
     "stored_flow": Benchmark(stored_flow.measure, 30),
     "filter_scan": Benchmark(filter_scan.measure, 30),
     "kernel_cost": Benchmark(kernel_cost.measure, 180),
-    "throughput": Benchmark(throughput.measure, 360),
+    "throughput": Benchmark(throughput.measure, 420),
     "losses": Benchmark(losses.measure, 90),
     "agent_cpu": Benchmark(agent_cpu.measure, 120),
     "resident": Benchmark(resident.measure, 120),

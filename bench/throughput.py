@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from bench.agent_process import agent
+from bench.empty_program import EGRESS, INGRESS, attached
 from bench.figures import Measured
 from bench.load import servers
 from bench.pods import two_pods
@@ -43,9 +44,11 @@ def measure() -> Iterator[Measured]:
         _run_all(load)  # the first run of all is slower: caches, CPU frequency, ports
         for watched in order(PAIRS):
             results[watched[0]].extend(_runs(pods, load, watched))
+        floor = [_beside_empty_programs(pods, load, first) for first in (True, False) * (PAIRS // 2)]
     for name in LOADS:
         pairs = [(with_it[name], without[name]) for with_it, without in zip(results[True], results[False], strict=True)]
         yield Measured(name, [100 * with_it / without for with_it, without in pairs], _note(name, pairs))
+    yield Measured("kept_empty", [100 * with_them / without for with_them, without in floor], _note("kept_keepalive", floor))
 
 
 def order(pairs: int) -> list[tuple[bool, ...]]:
@@ -67,6 +70,17 @@ def _runs(pods: Pods, load: Load, watched: tuple[bool, ...]) -> list[dict[str, f
     with agent(pods) if watched[0] else contextlib.nullcontext():
         time.sleep(SETTLE_SECONDS)
         return [_run_all(load) for _ in watched]
+
+
+def _beside_empty_programs(pods: Pods, load: Load, first: bool) -> tuple[float, float]:
+    """Keep-alive requests with and without programs that do nothing where the agent's are; first: with them first."""
+    results = {}
+    for attach in (first, not first):
+        with contextlib.ExitStack() as stack:
+            for direction in (INGRESS, EGRESS) if attach else ():
+                stack.enter_context(attached(pods.observed, direction))
+            results[attach] = LOADS["kept_keepalive"](load)
+    return results[True], results[False]
 
 
 def _run_all(load: Load) -> dict[str, float]:
