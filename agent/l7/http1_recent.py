@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 REMEMBERED_CALLS: Final = 3  # before the present one: with it, two batches of two rings each
-_BUCKETS: Final = 1 << 16
-_UPPER: Final = number(48, np.uint64)
+_BUCKETS_LOG2: Final = 18
+_UPPER: Final = number(64 - _BUCKETS_LOG2, np.uint64)
 
 
 class Come(NamedTuple):
@@ -38,7 +38,7 @@ class Recent:
     def __init__(self) -> None:
         self._come: list[Come] = []
         self._call = 0
-        self._seen = np.zeros(_BUCKETS, bool)  # whether any may be here: of a new one there seldom is
+        self._seen = np.zeros(1 << _BUCKETS_LOG2, bool)  # whether any may be here: of a new one there seldom is
 
     @property
     def requests(self) -> NDArray[np.void]:
