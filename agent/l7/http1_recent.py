@@ -10,7 +10,7 @@ from flows.agent.l7.http1_connections import after, key
 from flows.agent.l7.http1_keys import Keys
 from flows.agent.l7.http1_pairing import REQUEST
 from flows.agent.l7.http1_rows import join, pick
-from flows.agent.l7.masks import all_of, number
+from flows.agent.l7.masks import all_of, any_of, number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,9 +90,10 @@ class Recent:
         for come in self._come:
             self._seen[come.buckets] = True
         requests = join(np.zeros(0, REQUEST), *gone)
-        if not len(requests):
+        times = requests["time_ns"]
+        if not any_of(times[1:] < times[:-1]):  # as of one ring
             return requests
-        return pick(requests, np.argsort(requests["time_ns"], kind="stable"))
+        return pick(requests, np.argsort(times, kind="stable"))
 
 
 def _buckets(own: NDArray[np.uint64]) -> NDArray[np.int64]:
