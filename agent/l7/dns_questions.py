@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from flows.agent.l7.http1_text import before
-from flows.agent.l7.masks import any_of, number
+from flows.agent.l7.masks import any_of, before, number
 from flows.agent.store.request_columns import TEXT_BYTES
 
 if TYPE_CHECKING:

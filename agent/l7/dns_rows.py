@@ -12,8 +12,7 @@ from flows.agent.l7.dns_pairing import address_hash, mixed, pair_keys
 from flows.agent.l7.dns_pending import ENTRY
 from flows.agent.l7.dns_redaction import RedactedNames
 from flows.agent.l7.http1_rows import PAYLOAD
-from flows.agent.l7.http1_text import before
-from flows.agent.l7.masks import any_of, number
+from flows.agent.l7.masks import any_of, before, number
 from flows.agent.store.request_columns import ANSWER_BYTES, Flag, Kind, State
 
 if TYPE_CHECKING:
@@ -139,7 +138,7 @@ def _exchange(
 def _message(heads: NDArray[np.void], text: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
     """The first bytes of messages (n, ANSWER_BYTES), zeros behind, and how many they are."""
     size = np.minimum(np.minimum(heads["captured"], heads["length"]), min(text.shape[1], ANSWER_BYTES)).astype(np.uint16)
-    known = int(size.max(initial=0))
+    known = min(text.shape[1], -(-int(size.max(initial=0)) // 8) * 8)  # whole words: before() makes a table for each width
     message = np.zeros((len(heads), ANSWER_BYTES), np.uint8)
     if known:
         np.multiply(text[:, :known], before(size.astype(np.int64), known), out=message[:, :known])

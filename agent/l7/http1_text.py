@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from flows.agent.l7.masks import all_of, any_of, number
+from flows.agent.l7.masks import all_of, any_of, before, number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,25 +24,6 @@ def word(text: bytes) -> NDArray[np.uint64]:
 
 _CR_LF: Final = word(b"\r\n")
 _TWO_BYTES: Final = word(b"\xff\xff")
-
-
-@lru_cache
-def _columns(size: int) -> NDArray[np.void]:
-    """Row k has 1 in its first k of so many columns: (size + 1,), rows as bytes. A gather of rows is faster than comparing."""
-    return np.tri(size + 1, size, -1, np.uint8).reshape(-1).view(f"V{size}")
-
-
-def before(lengths: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
-    """1 in the first lengths (k,) of so many columns, else 0: (k, size)."""
-    rows = _columns(size).take(np.minimum(lengths, size))
-    return rows.view(np.uint8).reshape(-1, size)
-
-
-def anywhere(text: NDArray[np.uint8], byte: NDArray[np.uint8] | int) -> NDArray[np.bool_]:
-    """Which rows of text (k, w) have a byte, which few have; bool (k,)."""
-    found = text == byte
-    rows: NDArray[np.bool_] = found.any(axis=1) if any_of(found) else np.zeros(len(text), bool)
-    return rows
 
 
 def firsts(rows: NDArray[Any]) -> NDArray[np.int64]:
