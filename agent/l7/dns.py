@@ -11,10 +11,11 @@ from flows.agent.l7.dns_attempts import Attempts
 from flows.agent.l7.dns_pairing import NONE, pair
 from flows.agent.l7.dns_pending import CLOSED, GIVEN_UP, MS, WAITING, Pending
 from flows.agent.l7.dns_questions import Reason, read
-from flows.agent.l7.dns_rows import TCP, RowMaker, beginnings, heads
+from flows.agent.l7.dns_rows import TCP, RowMaker, beginnings
 from flows.agent.l7.dns_streams import Streams
 from flows.agent.l7.dns_table import joined, put
 from flows.agent.l7.events import Events, nothing, together
+from flows.agent.l7.http1_rows import heads
 from flows.agent.l7.masks import all_of, any_of, number
 from flows.agent.probe.record import Event
 from flows.agent.store.request_columns import Flag, State
@@ -96,22 +97,22 @@ class Dns:
     def _messages(self, payloads: NDArray[np.void], to_wall_ns: int) -> Events:
         if not len(payloads):
             return nothing()
-        text, head = payloads["text"], heads(payloads)
-        questions = read(text, head["captured"], head["length"])
+        questions = read(payloads["text"], payloads["captured"], payloads["length"])
         is_answer, taken = questions.bits >= _ANSWERS, questions.reason == _TAKEN
         bare = (is_answer & (questions.questions == _NONE)).nonzero()[0]
         bare = bare[questions.bits[bare] & 15 != 0]
         asked, answered = (taken & ~is_answer).nonzero()[0], (taken & is_answer).nonzero()[0]
         if asked.size + answered.size < len(payloads):
             self._count(np.delete(questions.reason, bare))
-        answer_heads = head.take(answered)
+        answer_heads = heads(payloads, answered)
         answers = self._rows.answers(answer_heads, beginnings(payloads, answered), questions.chosen(answered), to_wall_ns)
-        events, left = self._step(self._rows.queries(head.take(asked), questions.chosen(asked), to_wall_ns), answers)
+        events, left = self._step(self._rows.queries(heads(payloads, asked), questions.chosen(asked), to_wall_ns), answers)
         if left.size:
             rows = self._rows.alone(answer_heads.take(left), questions.chosen(answered[left]), answers.chosen(left).columns)
             self._hold(answers.chosen(left)._replace(columns=rows))
         if bare.size:
-            events = together(events, self._bare(head.take(bare), beginnings(payloads, bare), questions.chosen(bare), to_wall_ns))
+            some = heads(payloads, bare), beginnings(payloads, bare), questions.chosen(bare)
+            events = together(events, self._bare(*some, to_wall_ns))
         return events
 
     def _count(self, reasons: NDArray[np.uint8]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from flows.agent.l7.dns_pairing import NONE, mixed
-from flows.agent.l7.dns_table import BUCKETS, SortedTable, buckets, joined, put
+from flows.agent.l7.dns_table import BUCKETS, SortedTable, buckets, joined, put, taken
 from flows.agent.l7.masks import any_of
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Attempts:
         of_chosen[buckets(keys[chosen])] = True
         settles |= of_chosen[buckets(settled[0])]
         settled = settled[0][settles], settled[1][settles]
-        all_keys, nodes = np.concatenate((keys[chosen], old_keys)), joined(asked.take(chosen), old)
+        all_keys, nodes = np.concatenate((keys[chosen], old_keys)), joined(taken(asked, chosen), old)
         order, is_query, same = _in_time(all_keys, nodes["time_ns"], settled)
         link = np.full(len(keys), NONE)
         _link(link, chosen, nodes, (order, is_query, same), len(keys) + len(before[1]), self._keep_ns)
@@ -85,7 +85,7 @@ class Attempts:
             everything = joined(joined(asked, before[1]), old)
             _resolve(everything, link)
             put(asked, slice(None), everything[: len(asked)])
-            put(nodes, slice(chosen.size), asked.take(chosen))
+            put(nodes, slice(chosen.size), taken(asked, chosen))
         self._remember(found, all_keys, nodes, order[is_query & np.append(~same, True)])
 
     def expire(self, now_ns: int) -> None:

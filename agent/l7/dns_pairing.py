@@ -46,8 +46,8 @@ def mixed(*words: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def address_hash(addresses: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Keyed hash of addresses (n, 16)."""
-    halves = np.ascontiguousarray(addresses).reshape(-1).view(np.uint64).reshape(-1, 2)
+    """Keyed hash of addresses (n, 16), of any stride."""
+    halves = addresses.view(np.uint64)
     return mixed(halves[:, 0], halves[:, 1])
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from flows.agent.l7.http1_text import before
-from flows.agent.l7.masks import any_of, number
+from flows.agent.l7.masks import any_of, before, number
 from flows.agent.store.request_columns import TEXT_BYTES
 
 if TYPE_CHECKING:
@@ -100,9 +99,10 @@ def read(text: NDArray[np.uint8], captured: NDArray[np.uint16], length: NDArray[
     begin = np.arange(0, raw.size, raw.shape[1])
     ends = begin + np.maximum(limit, HEADER)
     raw.reshape(-1)[ends] = 0
-    words = raw[:, : HEADER // 2].reshape(-1).view(">u2").reshape(-1, HEADER // 4).astype(np.uint16)
+    columns = (np.ndarray(len(raw), ">u2", raw, at, (raw.shape[1],)) for at in (0, 2, 4))
+    identity, bits, questions = (column.astype(np.uint16) for column in columns)
     reason, size, places, rows = _walk(raw, begin, ends)
-    _judge(reason, size, words, limit, length)
+    _judge(reason, size, (bits, questions), limit, length)
     size[reason != Reason.TAKEN] = 0
     names = _names(raw, size)
     # Four bytes from each place on: type and class.
@@ -112,7 +112,6 @@ def read(text: NDArray[np.uint8], captured: NDArray[np.uint16], length: NDArray[
     here = places <= (begin + (HEADER - 2) + size).take(rows)  # the root's zero, and what a bad name had, are no dots
     separators = (places - rows * (raw.shape[1] - names.shape[1]) - HEADER)[here]
     labels, odd, dots = _labels(names, size, separators)
-    identity, bits, questions = words.T
     return Questions(reason, identity, bits, questions, (asked >> _TYPE).astype(np.uint16), hashes, labels, size - 2, odd, dots)
 
 
@@ -150,19 +149,23 @@ def _walk(
 def _judge(
     reason: NDArray[np.uint8],
     size: NDArray[np.int64],
-    words: NDArray[np.uint16],
+    header: tuple[NDArray[np.uint16], NDArray[np.uint16]],
     limit: NDArray[np.int64],
     length: NDArray[np.uint32],
 ) -> None:
-    """Change reasons: not a query and not one question go before a bad name, that before a question that does not end here."""
+    """Change reasons: not a query and not one question go before a bad name, that before a question that does not end here.
+
+    header: bits and questions.
+    """
+    bits, questions = header
     taken = reason == Reason.TAKEN
     short = taken & (size + (HEADER + 4) > limit)
     if any_of(short):
         reason[short] = np.where(limit[short] < length[short], Reason.QUESTION_CUT, Reason.MALFORMED_SHORT)
     reason[taken & (size > NAME)] = Reason.MALFORMED_NAME
     headed = limit >= HEADER
-    reason[headed & (words[:, 2] != 1)] = Reason.QUESTION_COUNT
-    reason[headed & (words[:, 1] & 0x7800 != 0)] = Reason.OTHER_OPCODE
+    reason[headed & (questions != 1)] = Reason.QUESTION_COUNT
+    reason[headed & (bits & 0x7800 != 0)] = Reason.OTHER_OPCODE
 
 
 def _names(raw: NDArray[np.uint8], size: NDArray[np.int64]) -> NDArray[np.uint8]:

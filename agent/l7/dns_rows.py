@@ -11,9 +11,8 @@ from flows.agent.l7.dns_attempts import ask_keys
 from flows.agent.l7.dns_pairing import address_hash, mixed, pair_keys
 from flows.agent.l7.dns_pending import ENTRY
 from flows.agent.l7.dns_redaction import RedactedNames
-from flows.agent.l7.http1_text import before
-from flows.agent.l7.masks import any_of, number
-from flows.agent.probe.payload import LONG_PAYLOAD
+from flows.agent.l7.http1_rows import PAYLOAD
+from flows.agent.l7.masks import any_of, before, number
 from flows.agent.store.request_columns import ANSWER_BYTES, Flag, Kind, State
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 TCP: Final = 6
 _CUT, _RCODE, _SHIFT = number(Flag.CUT, np.uint16), number(15, np.uint16), number(1, np.uint64)
 _DNS, _ASKED, _NO_SIZE = number(Kind.DNS, np.uint8), number(State.ASKED, np.uint8), number(-1, np.int64)
-HEAD: Final = np.dtype([(name, LONG_PAYLOAD[name]) for name in LONG_PAYLOAD.names or () if name != "text"])
 
 
 class Queries(NamedTuple):
@@ -58,16 +56,10 @@ class Answers(NamedTuple):
         return Answers(keys, exchange, times, columns)
 
 
-def heads(payloads: NDArray[np.void]) -> NDArray[np.void]:
-    """Payloads (n,) of any width without their text: HEAD (n,), a copy."""
-    raw = payloads.view(np.uint8).reshape(len(payloads), payloads.dtype.itemsize)
-    return np.ascontiguousarray(raw[:, : HEAD.itemsize]).reshape(-1).view(HEAD)
-
-
 def beginnings(payloads: NDArray[np.void], which: NDArray[np.int64]) -> NDArray[np.uint8]:
     """What may be kept of the text of some payloads of any width (k, w), copied as bytes."""
     size = min(payloads.dtype["text"].itemsize, ANSWER_BYTES)
-    texts = np.ndarray(len(payloads), np.dtype((np.void, size)), payloads, HEAD.itemsize, payloads.strides)
+    texts = np.ndarray(len(payloads), np.dtype((np.void, size)), payloads, PAYLOAD.itemsize, payloads.strides)
     return texts[which].view(np.uint8).reshape(-1, size)
 
 
@@ -78,7 +70,7 @@ class RowMaker:
         self._names = RedactedNames(name_rule) if name_rule else None
 
     def queries(self, heads: NDArray[np.void], questions: Questions, to_wall_ns: int) -> Queries:
-        """Of queries: HEAD (n,) with their questions."""
+        """Of queries: PAYLOAD (n,) with their questions."""
         rows = copied(heads)
         server = address_hash(rows["remote_addr"])
         exchange = _exchange(rows["conn_id"], server, questions.id, rows["client"])
@@ -100,7 +92,7 @@ class RowMaker:
         return Queries(pair_keys(exchange, questions.hash), entries, rows)
 
     def answers(self, heads: NDArray[np.void], text: NDArray[np.uint8], questions: Questions, to_wall_ns: int) -> Answers:
-        """Of answers: HEAD (n,) with their questions, and their text (n, w)."""
+        """Of answers: PAYLOAD (n,) with their questions, and their text (n, w)."""
         client = (heads["sent"] == 0).astype(np.uint8)
         exchange = _exchange(heads["conn_id"], address_hash(heads["remote_addr"]), questions.id, client)
         message, size = _message(heads, text)
@@ -146,7 +138,7 @@ def _exchange(
 def _message(heads: NDArray[np.void], text: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
     """The first bytes of messages (n, ANSWER_BYTES), zeros behind, and how many they are."""
     size = np.minimum(np.minimum(heads["captured"], heads["length"]), min(text.shape[1], ANSWER_BYTES)).astype(np.uint16)
-    known = int(size.max(initial=0))
+    known = min(text.shape[1], -(-int(size.max(initial=0)) // 8) * 8)  # whole words: before() makes a table for each width
     message = np.zeros((len(heads), ANSWER_BYTES), np.uint8)
     if known:
         np.multiply(text[:, :known], before(size.astype(np.int64), known), out=message[:, :known])

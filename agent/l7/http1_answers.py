@@ -8,6 +8,7 @@ import numpy as np
 
 from flows.agent.l7.http1_connections import link
 from flows.agent.l7.http1_headers import kept
+from flows.agent.l7.http1_lengths import BEYOND_NINE, DIGITS, UPPERMOST, content_length
 from flows.agent.l7.http1_rows import join, pick
 from flows.agent.l7.http1_text import CR, LF, SPACE, Text, word
 from flows.agent.l7.masks import all_of, any_of, number
@@ -45,14 +46,6 @@ _ZERO_DIGIT: Final = number(ord("0"), np.uint8)
 _TEN, _CUT = number(10, np.uint16), number(Flag.ANSWER_CUT, np.uint16)
 _BYTE, _TWO_BYTES, _NOTHING, _TENS = (number(value, np.uint64) for value in (8, 16, 0, 10))
 _LOWEST, _THREE_BYTES = word(b"\xff"), word(b"\xff" * 3)
-_LENGTH_DIGITS: Final = 15
-_DIGITS, _BEYOND_NINE, _UPPERMOST = word(b"00000000"), word(b"\x76" * 8), word(b"\x80" * 8)
-_WORD_BITS: Final = number(64, np.int64)
-_PAIRS: Final = [  # by how many bits the second one of a pair of numbers lies behind, by what the first counts, where the sum is
-    (number(8, np.uint64), number(10, np.uint64), word(b"\xff\0" * 4)),
-    (number(16, np.uint64), number(100, np.uint64), word(b"\xff\xff\0\0" * 2)),
-    (number(32, np.uint64), number(10_000, np.uint64), word(b"\xff" * 4)),
-]
 
 
 def read(
@@ -85,8 +78,8 @@ def _status(text: Text, begin: NDArray[np.int64], sizes: NDArray[np.int64]) -> t
     """Status codes (n,) of texts of so many bytes: -1 where there is none, 0 where the packet ends within it; and where it does
     not, bool (n,)."""
     words = text.words[begin + 8]
-    digits = (words >> _BYTE ^ _DIGITS) & _THREE_BYTES
-    ok = ((digits + _BEYOND_NINE) | digits) & _UPPERMOST & _THREE_BYTES == _NOTHING
+    digits = (words >> _BYTE ^ DIGITS) & _THREE_BYTES
+    ok = ((digits + BEYOND_NINE) | digits) & UPPERMOST & _THREE_BYTES == _NOTHING
     around = words.view(np.uint8).reshape(-1, 8)
     behind = around[:, 4]
     ok &= (around[:, 0] == SPACE) & (around[:, 1] != _ZERO_DIGIT)
@@ -129,39 +122,6 @@ def read_all(payloads: NDArray[np.void], some: Some, dtype: np.dtype[np.void], r
         texts, offset = texts[inner], offset[inner] + body - text.begin[inner]
         text, rows = text.rest(inner, body), np.arange(len(inner))
     return join(*found), len(payloads) - len(found[min(1, len(found) - 1)])
-
-
-def content_length(text: Text, rows: NDArray[np.int64], none: int = -1) -> NDArray[np.int64]:
-    """Content-Length of heads (n,); none: what it is where there is none; -1: not a number, or sent in chunks (RFC 9112, 6.3)."""
-    line, chunked = text.header(b"content-length").take(rows), text.header(b"transfer-encoding").take(rows) >= 0
-    lengths, given = np.full(len(rows), none), line >= 0
-    if any_of(chunked):
-        lengths[chunked] = -1
-        given &= ~chunked
-    there = given.nonzero()[0]
-    if there.size:
-        begin, end, whole = text.extents(line[there], b"content-length")
-        size = end - begin
-        numbers = _decimal(text.words[begin], size)
-        long = (whole & (size > 8) & (size <= _LENGTH_DIGITS)).nonzero()[0]
-        for at in long.tolist():  # more than 99 MB are few
-            digits = text.piece(int(begin[at]), int(end[at]))
-            numbers[at] = int(digits) if digits.isdigit() else -1
-        numbers[~whole] = -1
-        lengths[there] = numbers
-    return lengths
-
-
-def _decimal(words: NDArray[np.uint64], size: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Numbers of one to eight digits, from the words (n,) that begin with them; -1 of others. Digits are added up in pairs."""
-    digits = words ^ _DIGITS
-    digits <<= (_WORD_BITS - (np.minimum(np.maximum(size, 1), 8) << 3)).view(np.uint64)  # what is behind falls out
-    bad = (((digits + _BEYOND_NINE) | digits) & _UPPERMOST) != 0
-    for shift, ten, mask in _PAIRS:
-        digits = digits * ten + (digits >> shift) & mask
-    numbers: NDArray[np.int64] = digits.view(np.int64)
-    numbers[bad | (size < 1) | (size > 8)] = -1
-    return numbers
 
 
 def is_interim(answers: NDArray[np.void]) -> NDArray[np.bool_]:

@@ -58,7 +58,7 @@ def distinct(payloads: NDArray[np.void]) -> Distinct:
     """Of payloads (n,) of any width."""
     text, captured = payloads["text"], payloads["captured"]
     if len(payloads) < _FEW:
-        return Distinct(Text(text, captured), np.arange(len(payloads)))
+        return Distinct(Text.of(text, captured), np.arange(len(payloads)))
     count, step = len(payloads), payloads.strides[0]
     width = min(text.shape[1], max(8, -(-int(captured.max()) // 8) * 8))
     texts = np.ndarray(count, np.dtype((np.void, width)), payloads, PAYLOAD.itemsize, (step,))
@@ -66,7 +66,7 @@ def distinct(payloads: NDArray[np.void]) -> Distinct:
     first = _first_equal(words, texts, captured.astype(np.uint64))
     own = first == np.arange(count)
     rows = own.nonzero()[0]
-    return Distinct(Text(texts[rows].view(np.uint8).reshape(-1, width), captured[rows]), (np.cumsum(own) - 1).take(first))
+    return Distinct(Text.gathered(texts, rows, captured[rows]), (np.cumsum(own) - 1).take(first))
 
 
 def _first_equal(words: NDArray[np.uint64], texts: NDArray[np.void], captured: NDArray[np.uint64]) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ _SHIFTS: Final = [number(bits, np.uint64) for bits in range(65)]
 
 
 class Keys:
-    """n hashes, u8, and where each one is. Of those that share a slot one is found in the table, the others by binary search."""
+    """n hashes, u8, and where each one is. Of others that share a slot one is found in the table, the rest by binary search."""
 
     def __init__(self, keys: NDArray[np.uint64]) -> None:
         """keys: (n,), not changed afterwards."""
@@ -29,18 +29,18 @@ class Keys:
         self._table[slots] = places
         self._winners = winners = self._table[slots]
         others = (winners != places).nonzero()[0]
+        differ = keys[winners[others]] != keys[others]
+        self.twice = not all_of(differ)  # whether any key is there more than once
+        others = others[differ]
         self._others = others = others[keys[others].argsort()]
         self._other_keys = again = keys[others]
-        # Whether any key is there more than once.
-        self.twice = any_of(keys[winners[others]] == again) or any_of(again[1:] == again[:-1])
+        self.twice |= any_of(again[1:] == again[:-1])
 
     def equal(self) -> NDArray[np.int64]:
         """Of each key one that is equal, the same for all that are (n,)."""
         at = self._winners.astype(np.int64)
         if self._others.size:
-            others = self._others
-            others = others[self.keys[at[others]] != self.keys[others]]
-            at[others] = self._others[np.searchsorted(self._other_keys, self.keys[others])]
+            at[self._others] = self._others[self._other_keys.searchsorted(self._other_keys)]
         return at
 
     def find(self, wanted: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -10,14 +10,14 @@ from flows.agent.l7.http1_connections import after, key
 from flows.agent.l7.http1_keys import Keys
 from flows.agent.l7.http1_pairing import REQUEST
 from flows.agent.l7.http1_rows import join, pick
-from flows.agent.l7.masks import all_of, number
+from flows.agent.l7.masks import all_of, any_of, number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 REMEMBERED_CALLS: Final = 3  # before the present one: with it, two batches of two rings each
-_BUCKETS: Final = 1 << 16
-_UPPER: Final = number(48, np.uint64)
+_BUCKETS_LOG2: Final = 18
+_UPPER: Final = number(64 - _BUCKETS_LOG2, np.uint64)
 
 
 class Come(NamedTuple):
@@ -38,7 +38,7 @@ class Recent:
     def __init__(self) -> None:
         self._come: list[Come] = []
         self._call = 0
-        self._seen = np.zeros(_BUCKETS, bool)  # whether any may be here: of a new one there seldom is
+        self._seen = np.zeros(1 << _BUCKETS_LOG2, bool)  # whether any may be here: of a new one there seldom is
 
     @property
     def requests(self) -> NDArray[np.void]:
@@ -90,9 +90,10 @@ class Recent:
         for come in self._come:
             self._seen[come.buckets] = True
         requests = join(np.zeros(0, REQUEST), *gone)
-        if not len(requests):
+        times = requests["time_ns"]
+        if not any_of(times[1:] < times[:-1]):  # as of one ring
             return requests
-        return pick(requests, np.argsort(requests["time_ns"], kind="stable"))
+        return pick(requests, np.argsort(times, kind="stable"))
 
 
 def _buckets(own: NDArray[np.uint64]) -> NDArray[np.int64]:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from flows.agent.l7.http1_answers import content_length
 from flows.agent.l7.http1_extents import bounded
-from flows.agent.l7.http1_text import CR, SPACE, Text, anywhere, word
-from flows.agent.l7.masks import all_of, any_of, number
+from flows.agent.l7.http1_lengths import content_length
+from flows.agent.l7.http1_text import CR, SPACE, Text, word
+from flows.agent.l7.masks import all_of, any_of, anywhere, number
 from flows.agent.store.request_columns import HOST_BYTES, METHODS, TEXT_BYTES, Flag
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from flows.agent.l7.masks import all_of, any_of, number
+from flows.agent.l7.masks import all_of, any_of, before, number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,25 +24,6 @@ def word(text: bytes) -> NDArray[np.uint64]:
 
 _CR_LF: Final = word(b"\r\n")
 _TWO_BYTES: Final = word(b"\xff\xff")
-
-
-@lru_cache
-def _columns(size: int) -> NDArray[np.void]:
-    """Row k has 1 in its first k of so many columns: (size + 1,), rows as bytes. A gather of rows is faster than comparing."""
-    return np.tri(size + 1, size, -1, np.uint8).reshape(-1).view(f"V{size}")
-
-
-def before(lengths: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
-    """1 in the first lengths (k,) of so many columns, else 0: (k, size)."""
-    rows = _columns(size).take(np.minimum(lengths, size))
-    return rows.view(np.uint8).reshape(-1, size)
-
-
-def anywhere(text: NDArray[np.uint8], byte: NDArray[np.uint8] | int) -> NDArray[np.bool_]:
-    """Which rows of text (k, w) have a byte, which few have; bool (k,)."""
-    found = text == byte
-    rows: NDArray[np.bool_] = found.any(axis=1) if any_of(found) else np.zeros(len(text), bool)
-    return rows
 
 
 def firsts(rows: NDArray[Any]) -> NDArray[np.int64]:
@@ -80,19 +61,31 @@ class Values(NamedTuple):
 class Text:
     """n payloads' text. begin, end: flat indices of each one's first byte and of the byte after its last (n,)."""
 
-    def __init__(self, matrix: NDArray[np.uint8], captured: NDArray[np.uint16]) -> None:
-        """matrix: (n, w), any stride, of which is kept what the longest needs; captured: bytes of each that are text (n,)."""
-        count, width = len(captured), matrix.shape[1]
-        self.width = width = max(1, min(width, int(captured.max(initial=0))))
-        self.flat = np.empty(count * width + PAD, np.uint8)
-        texts = self.flat[: count * width].reshape(count, width)
-        texts[:] = matrix[:, :width]
+    def __init__(self, flat: NDArray[np.uint8], width: int, captured: NDArray[np.uint16]) -> None:
+        """flat: n rows of so many bytes, and at least PAD more, which become zero; captured: bytes of each that are text (n,)."""
+        count = len(captured)
+        self.flat, self.width = flat, width
         self.flat[count * width :] = 0
         self.begin = np.arange(0, count * width, width)
         self.end = self.begin + np.minimum(captured, width)
         # Eight bytes from each place on, little-endian: most questions about a text are answered by comparing one of these.
         self.words = np.ndarray((self.flat.size - 7,), "<u8", self.flat, strides=(1,))
         self._headers: dict[bytes, NDArray[np.int64]] = {}
+
+    @classmethod
+    def of(cls, matrix: NDArray[np.uint8], captured: NDArray[np.uint16]) -> Text:
+        """A copy of texts (n, w), any stride, of which is kept what the longest needs."""
+        count, width = len(captured), max(1, min(matrix.shape[1], int(captured.max(initial=0))))
+        flat = np.empty(count * width + PAD, np.uint8)
+        flat[: count * width].reshape(count, width)[:] = matrix[:, :width]
+        return cls(flat, width, captured)
+
+    @classmethod
+    def gathered(cls, texts: NDArray[np.void], rows: NDArray[np.int64], captured: NDArray[np.uint16]) -> Text:
+        """A copy of some of texts, bytes of any stride; captured: of those (n,)."""
+        width = texts.dtype.itemsize
+        more = np.zeros(-(-PAD // width), np.int64)
+        return cls(texts[np.concatenate((rows, more))].view(np.uint8), width, captured)
 
     def __len__(self) -> int:
         return len(self.begin)
@@ -111,7 +104,7 @@ class Text:
         """What follows flat indices (k,) in the given payloads (k,), as a text of its own."""
         column = np.arange(self.width)
         matrix = self.flat[np.minimum(at[:, None] + column, self.flat.size - 1)]
-        return Text(matrix, (self.end[rows] - at).astype(np.uint16))
+        return Text.of(matrix, (self.end[rows] - at).astype(np.uint16))
 
     def piece(self, begin: int, end: int) -> bytes:
         """Bytes between flat indices."""

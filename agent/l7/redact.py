@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 import numpy as np
 
 from flows.agent.l7 import redact_rules as parsed
-from flows.agent.l7.http1_text import anywhere, before
-from flows.agent.l7.masks import number
+from flows.agent.l7.masks import anywhere, before, number
 from flows.agent.l7.redact_secrets import SHORTEST, hide
 from flows.agent.store.request_columns import TEXT_BYTES
 

@@ -13,7 +13,7 @@ from flows.agent.l7.events import nothing, together
 from flows.agent.l7.http1 import Http1
 from flows.agent.l7.http1_rows import copy, pick
 from flows.agent.l7.http2 import Http2
-from flows.agent.l7.masks import all_of, any_of
+from flows.agent.l7.masks import all_of, any_of, number
 from flows.agent.l7.sockets import Sockets
 from flows.agent.l7.tls import TlsHello
 from flows.agent.probe.batch import Batch, joined
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 TCP: Final = 6
 IS_HTTP: Final = np.isin(np.arange(256), (Kind.HTTP1, Kind.HTTP2, Kind.GRPC))
 INITIATORS: Final = np.array([Initiator.REMOTE, Initiator.LOCAL], np.uint8)  # by `client`
+DNS, REQUEST, HELLO, PACKET = (number(each, np.uint8) for each in (Kind.DNS, Event.REQUEST, Event.HELLO, Origin.PACKET))
 ENDS: Final = (Event.CLOSED, Event.RESET, Event.TIMED_OUT)
 # What the first bytes of a connection say of it, by PayloadKind.
 SPOKEN: Final = np.array(
@@ -145,7 +146,7 @@ class Requests:
         self._sockets.name(ours["conn_id"], detail(numbers, NameSource.DNS_ANSWER))
 
     def _spoken(self, payloads: NDArray[np.void]) -> Told:
-        connections, spoken, seen = payloads["conn_id"].copy(), SPOKEN.take(payloads["kind"]), payloads["origin"] == Origin.PACKET
+        connections, spoken, seen = payloads["conn_id"].copy(), SPOKEN.take(payloads["kind"]), payloads["origin"] == PACKET
         if not all_of(seen):
             connections, spoken = connections[seen], spoken[seen]
         maybe = self._sockets.may_be_news(connections, spoken)
@@ -200,12 +201,13 @@ class Requests:
     def _named(self, requests: NDArray[np.int64], rows: Batch, kinds: NDArray[np.uint8]) -> list[Told]:
         """Names that SNI and Host tell of connections; DNS answers are learnt for those to come."""
         events = rows["event"]
-        answered = (kinds == Kind.DNS) & (events == Event.RESPONSE) & (rows["initiator"] == Initiator.LOCAL)
+        answered = kinds == DNS
         if any_of(answered):
+            answered &= (events == Event.RESPONSE) & (rows["initiator"] == Initiator.LOCAL)
             columns = self._store.take(requests[answered], ("answer", "answer_bytes", "text"))
             cgroups, times = rows["cgroup_id"][answered], rows["time_ns"][answered]
             self.names.learn(cgroups, columns["answer"], columns["answer_bytes"], columns["text"], times)
-        hello, asked = events == Event.HELLO, (events == Event.REQUEST) & IS_HTTP.take(kinds)
+        hello, asked = events == HELLO, (events == REQUEST) & IS_HTTP.take(kinds)
         named = ((hello, "text", NameSource.TLS_SNI), (asked, "host", NameSource.HTTP_HOST))
         return [
             self._name(requests[which], rows["conn_id"][which], text, source) for which, text, source in named if any_of(which)

@@ -15,7 +15,8 @@ from flows.agent.l7.dns_wire import parse
 from flows.agent.l7.http1_distinct import distinct
 from flows.agent.l7.http1_keys import Keys
 from flows.agent.l7.http1_rows import copy, join, pick, put
-from flows.agent.l7.http1_text import anywhere, before, firsts
+from flows.agent.l7.http1_text import firsts
+from flows.agent.l7.masks import anywhere, before
 from flows.agent.l7.redact import _has_long_segment
 from flows.agent.l7.redact_secrets import SHORTEST
 from flows.agent.store.request_columns import Flag, State
