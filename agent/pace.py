@@ -27,13 +27,13 @@ SHORTEST: Final = SECOND // 50  # a rate of less time says little
 class Pace:
     """For the ring's reader only. Times are CLOCK_MONOTONIC, ns."""
 
-    def __init__(self, settings: ProbeSettings, now_ns: int) -> None:
-        """Everything is looked at so far."""
+    def __init__(self, settings: ProbeSettings, now_ns: int, handed_over: int) -> None:
+        """Everything is looked at so far. handed_over: see overrun(); what was there before the agent is no flood."""
         self.share = 1.0  # of requests, that leaves the kernel
         self._allowed, self._sampled = settings.payloads_per_second, settings.sampled_per_second
         self._most = self._room = BURST_SECONDS * self._allowed
         self._before, self._since_ns = 1.0, now_ns  # the share before, and when it changed
-        self._seen, self._looked_ns = 0, now_ns
+        self._seen, self._looked_ns = handed_over, now_ns
         self._offered = self._flood = 0.0
 
     def take(self, payloads: Iterable[NDArray[np.void]]) -> None:
@@ -47,7 +47,7 @@ class Pace:
                 self._offered += older * (1 / self._before - 1) + (len(times) - older) * (1 / self.share - 1)
 
     def overrun(self, handed_over: int, now_ns: int) -> bool:
-        """Whether so much comes that next() must not wait. handed_over: first bytes that left since the start, read or not."""
+        """Whether so much comes that next() must not wait. handed_over: first bytes that left in the lanes' life, read or not."""
         new, passed = handed_over - self._seen, now_ns - self._looked_ns
         self._seen, self._looked_ns = handed_over, now_ns
         self._room = min(self._most, self._room + self._allowed * passed / SECOND - new)

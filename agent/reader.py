@@ -68,7 +68,7 @@ class Source(Protocol):
 
     @property
     def handed_over(self) -> int:
-        """First bytes that have left the kernel since the start, read or not."""
+        """First bytes that have left the kernel since the lanes were made, read or not."""
 
     @property
     def complete(self) -> bool:
@@ -140,7 +140,7 @@ class Reader(threading.Thread):
         self._instance = instance
         self._probe, self._enricher, self._store, self._settings = probe, enricher, store, settings
         self._requests, self._plaintext = requests, plaintext
-        self._pace = Pace(settings, time.monotonic_ns())
+        self._pace = Pace(settings, time.monotonic_ns(), probe.handed_over)
         self._slice = self._slice_told = 0  # of plaintext: which the batch in hand ends with, and which handlers know
         self._lively = False  # the last batch had something: first bytes wake nobody, so what may follow is waited for
         self._reported: dict[str, int] = {}

@@ -62,7 +62,7 @@ class Lanes:
 
     @property
     def written(self) -> int:
-        """Payloads since the start."""
+        """Payloads since the maps were made."""
         return int(self._lanes["written"].sum())
 
     def peek(self) -> NDArray[np.void]:

@@ -200,7 +200,7 @@ class Probe:
 
     @property
     def handed_over(self) -> int:
-        """First bytes that have left the kernel since the start, read or not."""
+        """First bytes that have left the kernel since the lanes were made, read or not: kept ones are older than the agent."""
         return self._short.written + self._long.written
 
     def wake(self) -> None:

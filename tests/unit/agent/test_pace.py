@@ -20,7 +20,7 @@ START = 50 * SECOND
 
 @pytest.fixture
 def pace() -> Pace:
-    return Pace(ProbeSettings(payloads_per_second=ALLOWED, sampled_per_second=SAMPLED), START)
+    return Pace(ProbeSettings(payloads_per_second=ALLOWED, sampled_per_second=SAMPLED), START, 0)
 
 
 def payloads(count: int, kind: PayloadKind = PayloadKind.HTTP_REQUEST, time_ns: int = START) -> NDArray[Any]:
@@ -90,6 +90,11 @@ def test_a_load_that_may_be_looked_at_is_none_though_it_was_held_up(pace: Pace, 
         handed_over += 0 if still else a_second // 10 * (3 if tenth % 20 == 0 else 1)
         assert not pace.overrun(handed_over, START + tenth * SECOND // 10)
     assert handed_over == 10 * a_second
+
+
+def test_what_was_handed_over_before_the_agent_began_is_no_flood() -> None:
+    pace = Pace(ProbeSettings(), START, handed_over=10_000_000)
+    assert not pace.overrun(10_000_100, START + SECOND // 10)
 
 
 def test_looks_right_after_each_other_tell_no_rate_that_is_not(pace: Pace) -> None:
