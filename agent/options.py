@@ -179,7 +179,7 @@ def _add_requests(parser: Parser, defaults: ProbeSettings) -> None:
     add("--requests", type=request_capacity, default=DEFAULT_REQUESTS, metavar="N",
         help=f"how many requests to keep with their answers, default {DEFAULT_REQUESTS}")  # fmt: skip
     add("--requests-per-second", type=request_capacity, default=defaults.payloads_per_second // 4, metavar="N",
-        help="beyond so many, both ends seen, a share is taken, of a tenth as many, and the rest told as sampled, "
+        help="beyond so many, both ends seen, a share is taken, of a twentieth as many, and the rest told as sampled, "
         f"default {defaults.payloads_per_second // 4}")  # fmt: skip
     add("--dns-ports", type=ports, default=defaults.dns_ports, metavar="PORT,...", help="ports of DNS, default 53")
     add("--dns-timeout", type=duration, default=DNS_TIMEOUT_NS, metavar="TIME",
@@ -244,7 +244,7 @@ def parse(command: str, argv: list[str]) -> AgentOptions:
             requests=not words.no_requests,
             dns_ports=words.dns_ports,
             payloads_per_second=4 * words.requests_per_second,
-            sampled_per_second=max(1, words.requests_per_second * 4 // 10),
+            sampled_per_second=max(1, words.requests_per_second * 4 // 20),
         ),
         requests=words.requests,
         plaintext=None if words.no_plaintext else PlaintextSettings(frozenset(words.no_plaintext_of), words.plaintext_budget),

@@ -5,6 +5,7 @@
 #include "http2.h"
 #include "drops.h"
 #include "senders.h"
+#include "attention.h"
 
 #define PASS 1
 #define PREFACE_WORD 0x5448202a20495250ULL /* "PRI * HT" */
@@ -112,20 +113,12 @@ static __always_inline bool is_sampled_out(struct __sk_buff *skb, struct segment
 	return begins_request(first[0]) && sampled_out(taken, segment->acknowledged);
 }
 
-/* Which of both numbers pairs a packet's content is not known before it is looked at: if neither is of the share that leaves, nobody need
- * look. But at the first bytes of a connection, for a hello or a preface, and at HTTP/2, whose frames all count. */
+/* Which of both numbers pairs a packet's content is not known before it is looked at: if neither is of the share that leaves, nobody need look. */
 static __always_inline bool is_passed_over(struct bpf_sock *sk, struct segment *segment, u64 left_out)
 {
-	void *tcp;
-	u64 before;
-
 	if (!is_left_out(segment->sequence, left_out) || !is_left_out(segment->acknowledged, left_out))
 		return false;
-	tcp = bpf_skc_to_tcp_sock(sk);
-	if (!tcp)
-		return false;
-	before = segment->egress ? FIELD(u64, tcp, OFFSET_tcp_bytes_sent) : FIELD(u64, tcp, OFFSET_tcp_bytes_received);
-	if (before < FIRST_BYTES || (FIELD(u64, tcp, OFFSET_sock_storage) && http2_connections.sk_storage_get(sk, 0, 0)))
+	if (is_attended(sk->src_port, bpf_ntohs(sk->dst_port)))
 		return false;
 	count(PASSED_OVER);
 	return true;
@@ -226,10 +219,13 @@ int inet_sock_set_state(u64 *ctx)
 		on_established(sk, old_state);
 		break;
 	case TCP_CLOSE:
-		if (old_state == TCP_LISTEN)
+		if (old_state == TCP_LISTEN) {
 			remove_listener(sk);
-		else
-			on_close(sk, old_state);
+			break;
+		}
+		on_close(sk, old_state);
+		if (REQUESTS)
+			attend_end(sk);
 		break;
 	}
 	return 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /* HTTP/2: the frames of a connection, walked packet by packet; those that say something of headers leave (RFC 9113). */
 #pragma once
+#include "attention.h"
 #include "l7.h"
 
 #define MAX_FRAMES 16 /* in one packet; beyond that the connection is lost track of, and found again at a packet that begins with headers */
@@ -138,6 +139,9 @@ static __always_inline struct http2 *begin_http2(struct bpf_sock *sk, struct seg
 		count(HTTP2_UNFOLLOWED);
 		return 0;
 	}
+	if (!connection->attended)
+		attend_http2(sk->src_port, bpf_ntohs(sk->dst_port), 1);
+	connection->attended = 1;
 	side = segment->egress ? &connection->sent : &connection->received;
 	other = segment->egress ? &connection->received : &connection->sent;
 	begin_side(side, segment->sequence, segment->sequence + (preface ? PREFACE : 0));

@@ -4,7 +4,6 @@
 #include "record.h"
 
 #define SHORTEST 16 /* "GET / HTTP/1.1\r\n"; no answer, hello or DNS message over TCP is shorter */
-#define FIRST_BYTES 4096 /* of each direction: hellos, prefaces and what comes before an upgrade lie within */
 #define FRAME_HEADER 9
 #define PREFACE 24
 

@@ -106,6 +106,16 @@ BPF_F_TABLE("array", u32, struct long_payload, long_slots, CPUS * (LONG_SLOTS + 
 /* The few sockets that speak HTTP/2: asking a socket without storage for it costs next to nothing. */
 BPF_SK_STORAGE(http2_connections, struct http2);
 
+/* See attention.h. */
+#define ATTENTION_BITS 12 /* 32 KB, that stay in a CPU's cache while they are needed */
+
+struct attention {
+	u32 http2; /* sockets */
+	u32 first; /* packets still to be looked at, of those that came last */
+};
+
+BPF_ARRAY(attentions, struct attention, 1 << ATTENTION_BITS);
+
 /* Where the calls of OpenSSL are while its plaintext is read: user space puts the table there (agent/probe/openssl.py). */
 BPF_TABLE("lru_hash", u64, struct calls, calls_form, 64);
 BPF_ARRAY_OF_MAPS(openssl_calls, "calls_form", 1);

@@ -84,4 +84,5 @@ struct http2_side {
 struct http2 {
 	struct http2_side sent;
 	struct http2_side received;
+	u64 attended; /* it is counted in its entry (attention.h) */
 };

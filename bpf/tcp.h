@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /* TCP: the kernel's socket is the connection table. Its state changes make the records, its counters fill them. */
 #pragma once
+#include "attention.h"
 #include "listeners.h"
 
 static __always_inline void emit_connection(struct connection *connection, void *sk, void *tcp, u8 event, u64 now, bool typed)
@@ -127,6 +128,8 @@ static __always_inline void on_established(void *sk, int old_state)
 {
 	void *tcp = bpf_skc_to_tcp_sock(sk);
 
+	if (REQUESTS && tcp)
+		attend_begin(bpf_ntohs(FIELD(u16, tcp, OFFSET_inet_local_port)), bpf_ntohs(FIELD(u16, sk, OFFSET_sock_remote_port)));
 	if (tcp && old_state == TCP_SYN_SENT)
 		established_by_us(sk, tcp);
 	else if (tcp)
@@ -196,4 +199,26 @@ static __always_inline void on_close(void *sk, int old_state)
 		emit_connection(connection, sk, tcp, event, now, true);
 	connection->emitted_ns = now;
 	connection->ended = 1;
+}
+
+/* What its entry was told of it is over. */
+static __always_inline void attend_end(void *sk)
+{
+	void *tcp = bpf_skc_to_tcp_sock(sk);
+	struct attention *attention;
+	struct http2 *http2;
+	u16 port, other;
+
+	if (!tcp)
+		return;
+	port = bpf_ntohs(FIELD(u16, tcp, OFFSET_inet_local_port));
+	other = bpf_ntohs(FIELD(u16, sk, OFFSET_sock_remote_port));
+	attention = attention_of(port, other);
+	if (!attention || !attention->http2)
+		return;
+	http2 = http2_connections.sk_storage_get(sk, 0, 0);
+	if (http2 && http2->attended)
+		attend_http2(port, other, -1);
+	if (http2)
+		http2->attended = 0;
 }

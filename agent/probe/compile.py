@@ -27,7 +27,7 @@ from flows.agent.probe.source import SOCKET_OFFSETS, Source
 INCLUDE = re.compile(r'#include "([a-z0-9_]+\.h)"')
 MAPS = (
     "records", "short_lanes", "short_slots", "long_lanes", "long_slots", "counters", "openssl_calls",
-    "connections", "exchanges", "connections_to_sweep", "exchanges_to_sweep",
+    "connections", "exchanges", "connections_to_sweep", "exchanges_to_sweep", "attentions",
 )  # fmt: skip
 
 # name in bpf/flows.c: program type, attach type, kind and name of the BTF type that a tracing program is typed by
@@ -63,7 +63,6 @@ OFFSETS = SOCKET_OFFSETS | {
     "sk_buff_cb": ("sk_buff", "cb"),
     "sock_exterr_errno": ("sock_exterr_skb", "ee.ee_errno"),
     "sock_owned": ("sock", "sk_lock.owned"),
-    "sock_storage": ("sock", "sk_bpf_storage"),
     "tcp_bytes_sent": ("tcp_sock", "bytes_sent"),
     "tcp_bytes_retrans": ("tcp_sock", "bytes_retrans"),
     "tcp_bytes_received": ("tcp_sock", "bytes_received"),

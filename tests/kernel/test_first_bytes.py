@@ -273,13 +273,12 @@ def test_what_would_have_left_nothing_is_not_counted_as_lost_while_there_is_no_s
     assert lost() == full
 
 
-@pytest.mark.parametrize("before", [0, 5_000])
 @pytest.mark.parametrize("share", [0.0, 0.5])
-def test_a_sample_has_whole_requests_at_both_ends(listener: Listener, share: float, before: int) -> None:
+def test_a_sample_has_whole_requests_at_both_ends(listener: Listener, share: float) -> None:
     rounds = 60  # all find a slot
     begun = counted(listener)
     listener.probe.sample(share)
-    listener.talk([(True, bytes(before)), (False, bytes(before)), *[(True, GET), (False, OK)] * rounds])
+    listener.talk([(True, GET), (False, OK)] * rounds)
     taken = []
     for host in (listener.client, listener.server):
         payloads = listener.of(host)
@@ -290,8 +289,8 @@ def test_a_sample_has_whole_requests_at_both_ends(listener: Listener, share: flo
     assert (pairing_hash(np.array(taken[0], np.uint32)) >= left_out(share)).all()
     assert share * rounds / 2 <= len(taken[0]) <= share * rounds * 3 / 2
     sampled, passed = np.array(counted(listener)) - begun
-    assert (passed > 0) == (before > 0)
-    assert 0 <= sampled + passed - 4 * (rounds - len(taken[0])) <= before // 500  # what came first is no request
+    assert sampled + passed == 4 * (rounds - len(taken[0]))
+    assert passed > 0
 
 
 def counted(listener: Listener) -> tuple[int, int]:
@@ -299,7 +298,7 @@ def counted(listener: Listener) -> tuple[int, int]:
     return counters[Counter.SAMPLED_OUT], counters[Counter.PASSED_OVER]
 
 
-def test_hellos_and_http2_are_looked_at_however_few_requests_leave(listener: Listener) -> None:
+def test_hellos_are_looked_at_however_few_requests_leave(listener: Listener) -> None:
     listener.probe.sample(0.0)
-    listener.talk([(True, CLIENT_HELLO), (False, SERVER_HELLO)])
-    assert listener.of(listener.client)["kind"].tolist() == [PayloadKind.TLS_HELLO] * 2
+    listener.talk(*[[(True, CLIENT_HELLO), (False, SERVER_HELLO)]] * 50)
+    assert listener.of(listener.client)["kind"].tolist() == [PayloadKind.TLS_HELLO] * 100

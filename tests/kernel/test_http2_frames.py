@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 import talk
 
+from flows.agent.probe import bpf
 from flows.agent.probe.payload import LONG_TEXT, PayloadKind
 from flows.agent.probe.record import Counter
 
@@ -245,6 +246,21 @@ def test_what_is_sent_again_leaves_once(listener: Listener) -> None:
             ids = [asking.heard()], serving.heard()
     assert int(dropped.partition("counter packets ")[2].split()[0]) >= 2
     check(listener, [first + then], ids)
+
+
+def test_all_frames_are_looked_at_however_few_requests_leave(listener: Listener) -> None:
+    script = [(True, BEGIN), (False, SETTLED), *[(True, ASK), (False, ANSWER)] * 50]
+    listener.probe.sample(0.0)
+    before = unfollowed(listener)
+    check(listener, [script], listener.talk(script))
+    assert (unfollowed(listener), attended(listener)) == (before, 0)
+
+
+def attended(listener: Listener) -> int:
+    """Connections whose packets are all looked at: none that is over."""
+    table = listener.probe._own["attentions"]
+    entries = [bpf.lookup(table, at.to_bytes(4, "little"), 8) for at in range(bpf.map_sizes(table)[2])]
+    return sum(int.from_bytes(entry[:4], "little") for entry in entries)
 
 
 def test_frames_that_find_no_slot_leave_a_gap_in_the_numbers(listener: Listener) -> None:

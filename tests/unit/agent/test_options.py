@@ -41,7 +41,7 @@ def test_intervals_reach_the_probe() -> None:
 
 def test_beyond_the_rate_of_requests_a_quarter_of_it_is_taken() -> None:
     probe = parse("agent", ["--requests-per-second", "500"]).probe
-    assert (probe.payloads_per_second, probe.sampled_per_second) == (2_000, 200)  # first bytes of request and answer at both ends
+    assert (probe.payloads_per_second, probe.sampled_per_second) == (2_000, 100)  # first bytes of request and answer at both ends
 
 
 @pytest.mark.parametrize(
