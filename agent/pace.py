@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from flows.agent.probe.payload import PayloadKind
+from flows.agent.l7.http1_rows import pick
+from flows.agent.probe.lanes import left_out, pairing_hash
+from flows.agent.probe.payload import Origin, PayloadKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from numpy.typing import NDArray
 
     from flows.agent.probe.settings import ProbeSettings
+
+    Arrays = tuple[NDArray[np.void], ...]
 
 SECOND: Final = 1_000_000_000
 RECOVERY: Final = (
@@ -35,8 +37,9 @@ class Pace:
         self._before, self._since_ns = 1.0, now_ns  # the share before, and when it changed
         self._seen, self._looked_ns = handed_over, now_ns
         self._offered = self._flood = 0.0
+        self._fell = False  # the share, while something of before may wait
 
-    def take(self, payloads: Iterable[NDArray[np.void]]) -> None:
+    def take(self, payloads: Arrays) -> None:
         """First bytes, arrays (n,) of payload.h, that left. Of HTTP/1's, which alone are sampled, each stands for more."""
         for each in payloads:
             self._offered += len(each)
@@ -45,6 +48,13 @@ class Pace:
                 times = each["time_ns"][sampled]
                 older = int(np.count_nonzero(times < self._since_ns))
                 self._offered += older * (1 / self._before - 1) + (len(times) - older) * (1 / self.share - 1)
+
+    def thin(self, payloads: Arrays) -> Arrays:
+        """Those without what would leave the kernel no more: of a flood, what came before it was noticed is not looked at."""
+        if not self._fell:
+            return payloads
+        self._fell = False
+        return tuple(pick(each, ~_left_out(each, left_out(self.share))) for each in payloads)
 
     def overrun(self, handed_over: int, now_ns: int) -> bool:
         """Whether so much comes that next() must not wait. handed_over: first bytes that left in the lanes' life, read or not."""
@@ -62,5 +72,15 @@ class Pace:
         a_second = max((self._offered + lost) / seconds, self._flood)
         wanted = self._sampled / a_second if a_second > self._allowed else 1.0
         self._before, self.share = self.share, min(wanted, self.share * RECOVERY)
+        self._fell |= self.share < self._before
         self._since_ns, self._offered, self._flood = now_ns, 0.0, 0.0
         return self.share
+
+
+def _left_out(payloads: NDArray[np.void], below: int) -> NDArray[np.bool_]:
+    """Which of these (n,) would not leave the kernel: as is_sampled_out() of bpf/flows.c has it; bool (n,)."""
+    kind, sequence = payloads["kind"], payloads["sequence"]
+    pairing = np.where(kind == PayloadKind.HTTP_REQUEST, payloads["acknowledged"], sequence)
+    sampled = (kind <= PayloadKind.HTTP_RESPONSE) & (payloads["origin"] == Origin.PACKET)
+    mask: NDArray[np.bool_] = sampled & (pairing_hash(pairing) < below)
+    return mask

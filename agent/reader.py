@@ -270,8 +270,12 @@ class Reader(threading.Thread):
     ) -> tuple[Records, NDArray[np.uint32]]:
         """Connections' records, with those of requests after them, and the details of all (n,)."""
         self._pace.take(payloads)
-        read = requests.read(records, payloads, wall)
-        for each in payloads:
+        kept = self._pace.thin(payloads)
+        if left := sum(map(len, payloads)) - sum(map(len, kept)):
+            oldest = min(int(each["time_ns"].min()) for each in payloads if len(each))
+            self._store.lose(SAMPLED, left, oldest + wall, time.time_ns())
+        read = requests.read(records, kept, wall)
+        for each in (*payloads, *kept) if left else payloads:
             wipe(each)
         if self._slice != self._slice_told:
             self._slice_told = self._slice

@@ -31,8 +31,8 @@ class ProbeSettings:
     each request with its answer, and the rest is told as sampled."""
 
     sampled_per_second: int = 2_000
-    """First bytes that are looked at when more come than that: quantiles of 500 requests a second are good enough, and a node that
-    is so busy needs its CPUs. These take half a percent of one."""
+    """First bytes that are looked at when more come than that: quantiles of 500 requests a second are good enough, and a node
+    that is so busy needs its CPUs. These take half a percent of one."""
 
     dns_ports: tuple[int, ...] = (53,)
     """Ports of DNS; up to four. 5353 (mDNS) and 5355 (LLMNR) speak something else in the same form."""

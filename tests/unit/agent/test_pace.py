@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from flows.agent.pace import SECOND, Pace
-from flows.agent.probe.payload import SHORT_PAYLOAD, PayloadKind
+from flows.agent.probe.lanes import left_out, pairing_hash
+from flows.agent.probe.payload import SHORT_PAYLOAD, Origin, PayloadKind
 from flows.agent.probe.settings import ProbeSettings
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def test_what_is_not_sampled_stands_for_itself(pace: Pace, kind: PayloadKind) ->
 def test_what_waited_from_before_the_share_fell_stands_for_itself(pace: Pace) -> None:
     clock = Clock(pace)
     clock.second(payloads(4_000))
-    pace.take([payloads(500, time_ns=clock.now - 1)])
+    pace.take((payloads(500, time_ns=clock.now - 1),))
     assert clock.second() == pytest.approx(0.2)
 
 
@@ -90,6 +91,25 @@ def test_a_load_that_may_be_looked_at_is_none_though_it_was_held_up(pace: Pace, 
         handed_over += 0 if still else a_second // 10 * (3 if tenth % 20 == 0 else 1)
         assert not pace.overrun(handed_over, START + tenth * SECOND // 10)
     assert handed_over == 10 * a_second
+
+
+def test_what_left_before_a_flood_was_noticed_is_thinned_once_as_the_kernel_would(pace: Pace) -> None:
+    clock, count = Clock(pace), 4_000
+    numbers = np.random.default_rng(1).integers(0, 1 << 32, count, np.uint32)
+    asked, answered = payloads(count), payloads(count, PayloadKind.HTTP_RESPONSE)
+    asked["acknowledged"] = answered["sequence"] = numbers
+    others = [payloads(count, kind) for kind in PayloadKind if kind > PayloadKind.HTTP_RESPONSE]
+    plain = payloads(count)
+    plain["origin"] = Origin.OPENSSL
+    both = np.concatenate((asked, answered))
+    waiting = (both, plain, *others)
+    assert [each is same for each, same in zip(pace.thin(waiting), waiting, strict=True)] == [True] * len(waiting)
+    clock.second(payloads(8_000))
+    some, *untouched = pace.thin(waiting)
+    assert [len(each) for each in untouched] == [count] * len(untouched)
+    left = [sorted(some[name][some["kind"] == kind].tolist()) for name, kind in (("acknowledged", 1), ("sequence", 2))]
+    assert left[0] == left[1] == sorted(numbers[pairing_hash(numbers) >= left_out(0.05)].tolist())
+    assert len(pace.thin(waiting)[0]) == 2 * count
 
 
 def test_what_was_handed_over_before_the_agent_began_is_no_flood() -> None:

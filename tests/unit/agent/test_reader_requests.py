@@ -126,6 +126,16 @@ def test_far_more_than_the_agent_may_look_at_is_sampled_before_the_next_sweep(
     assert [share < 0.1 for share in kernel.shares] == [True] * sampled
 
 
+def test_what_is_thinned_of_a_flood_is_told_as_sampled(with_requests: Reader, kernel: Kernel) -> None:
+    with_requests._pace.next(1_000_000, 3 * 10**9)
+    streams = [http1_samples.Stream(number, start=1_000 * number) for number in range(1, 33)]
+    kernel.payloads = [stream.ask() for stream in streams]
+    with_requests.batch()
+    (loss,) = with_requests._store.losses
+    assert (loss.reason, loss.count) == ("sampled", 32 - len(column(with_requests, "event")))
+    assert loss.count > 20
+
+
 def test_lost_first_bytes_are_told_to_who_follows_connections(
     with_requests: Reader, kernel: Kernel, door: Requests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
