@@ -35,11 +35,13 @@ static __always_inline void attend_http2(u16 port, u16 other, u32 difference)
 static __always_inline bool is_attended(u16 port, u16 other)
 {
 	struct attention *attention = attention_of(port, other);
+	u32 first;
 
 	if (!attention || attention->http2)
 		return true;
-	if (!attention->first)
+	first = attention->first; /* once: another CPU may count down, too */
+	if (!first)
 		return false;
-	attention->first--;
+	attention->first = first - 1;
 	return true;
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /* Entry points. agent/probe/compile.py knows each by its name and type. */
+#include "attention.h"
 #include "quiet.h"
 #include "exchange.h"
 #include "http2.h"
 #include "drops.h"
 #include "senders.h"
-#include "attention.h"
 
 #define PASS 1
 #define PREFACE_WORD 0x5448202a20495250ULL /* "PRI * HT" */
