@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     Arrays = tuple[NDArray[np.void], ...]
 
 SECOND: Final = 1_000_000_000
-RECOVERY: Final = (
-    2.0  # times as large a share, at most, as in the second before: loads that come and go begin with a flood otherwise
-)
+# Times as large a share, at most, as in the second before: loads that come and go begin with a flood otherwise.
+RECOVERY: Final = 2.0
 # So many seconds' worth may come at once: of a load that is kept from its CPU for twice as long, what it makes up for then.
 BURST_SECONDS: Final = 0.25
 SHORTEST: Final = SECOND // 50  # a rate of less time says little

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("flows.agent")
 
-SECOND = 1_000_000_000
 RETAIN_SECONDS = 60.0  # how often endpoint numbers that no flow uses any more are given back
 
 # Counters whose growth means that flows are missing, with the word that users read.
