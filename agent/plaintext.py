@@ -29,7 +29,7 @@ log = logging.getLogger("flows.agent")
 
 RESCAN_SECONDS = 2.0  # processes that live for less and bring their own library are missed
 LOOK_SECONDS = 0.05  # how often to look at what reading costs: so long a burst is read that is beyond the budget
-IDLE_SECONDS = 0.2  # the same while nobody calls: to wake up costs 0.3 ms
+IDLE_SECONDS = 0.1  # the same while nobody calls: to wake up costs 0.3 ms
 # Counters whose growth means that requests are missing, with the word that users read.
 LOSSES = {
     PlaintextCounter.LOST_RING_FULL: "plaintext ring full",
