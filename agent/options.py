@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from flows.agent.l7.dns import TIMEOUT_NS as DNS_TIMEOUT_NS
 from flows.agent.l7.http1 import TIMEOUT_NS as HTTP_TIMEOUT_NS
 from flows.agent.l7.redact import Redaction
-from flows.agent.probe.settings import MAX_DNS_PORTS, SECOND, PlaintextSettings, ProbeSettings
+from flows.agent.probe.settings import MAX_DNS_PORTS, OF_A_FLOOD, SECOND, PlaintextSettings, ProbeSettings
 from flows.wire.flags import Parser, add_server_flags, check_files, open_addresses, server_files
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def parse(command: str, argv: list[str]) -> AgentOptions:
             requests=not words.no_requests,
             dns_ports=words.dns_ports,
             payloads_per_second=4 * words.requests_per_second,
-            sampled_per_second=max(1, words.requests_per_second * 4 // 20),
+            sampled_per_second=max(1, 4 * words.requests_per_second // OF_A_FLOOD),
         ),
         requests=words.requests,
         plaintext=None if words.no_plaintext else PlaintextSettings(frozenset(words.no_plaintext_of), words.plaintext_budget),

@@ -37,9 +37,10 @@ def content_length(text: Text, rows: NDArray[np.int64], none: int = -1) -> NDArr
         size = end - begin
         numbers = _decimal(text.words[begin], size)
         long = (whole & (size > 8) & (size <= _MOST_DIGITS)).nonzero()[0]
-        for at in long.tolist():  # more than 99 MB are few
-            digits = text.piece(int(begin[at]), int(end[at]))
-            numbers[at] = int(digits) if digits.isdigit() else -1
+        if long.size:  # more than 99 MB
+            upper = _decimal(text.words[begin[long]], size[long] - 8)
+            lower = _decimal(text.words[end[long] - 8], np.full(len(long), 8))
+            numbers[long] = np.where((upper < 0) | (lower < 0), -1, upper * 100_000_000 + lower)
         numbers[~whole] = -1
         lengths[there] = numbers
     return lengths

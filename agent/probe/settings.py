@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SECOND = 1_000_000_000
+OF_A_FLOOD = 20  # of first bytes that may be looked at, one in so many is when more come
 MAX_DNS_PORTS = 4  # DNS_PORT_* of bpf/l7.h
 
 
@@ -30,7 +31,7 @@ class ProbeSettings:
     """First bytes that are all looked at: 10,000 requests/s with both ends seen, 4 to 10 % of a core. Of more a share is taken,
     each request with its answer, and the rest is told as sampled."""
 
-    sampled_per_second: int = 2_000
+    sampled_per_second: int = 40_000 // OF_A_FLOOD
     """First bytes that are looked at when more come than that: quantiles of 500 requests a second are good enough, and a node
     that is so busy needs its CPUs. These take half a percent of one."""
 
