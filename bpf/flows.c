@@ -223,9 +223,7 @@ int inet_sock_set_state(u64 *ctx)
 			remove_listener(sk);
 			break;
 		}
-		on_close(sk, old_state);
-		if (REQUESTS)
-			attend_end(sk);
+		on_end(sk, old_state);
 		break;
 	}
 	return 0;

@@ -7,9 +7,6 @@
 #define FRAME_HEADER 9
 #define PREFACE 24
 
-/* Hides a number from the compiler, which would otherwise fold the two checks of it into one that the verifier does not follow. */
-#define HIDE(number) asm volatile("" : "+r"(number))
-
 #define WORD(a, b, c, d) ((u32)(a) | (u32)(b) << 8 | (u32)(c) << 16 | (u32)(d) << 24)
 
 enum { /* RFC 9113, 6 */

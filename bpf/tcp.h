@@ -183,14 +183,13 @@ static __always_inline u8 ended_how(struct connection *connection, u32 error, in
 	return CLOSED;
 }
 
-static __always_inline void on_close(void *sk, int old_state)
+static __always_inline void on_close(void *sk, void *tcp, int old_state)
 {
 	struct connection *connection = lookup_connection(sk);
-	void *tcp = bpf_skc_to_tcp_sock(sk);
 	u64 now = bpf_ktime_get_ns();
 	u8 event;
 
-	if (!connection || !tcp)
+	if (!connection)
 		return;
 	if (old_state == TCP_SYN_SENT)
 		count_by(SYNS_PENDING, -1);
@@ -202,17 +201,13 @@ static __always_inline void on_close(void *sk, int old_state)
 }
 
 /* What its entry was told of it is over. */
-static __always_inline void attend_end(void *sk)
+static __always_inline void attend_end(void *sk, void *tcp)
 {
-	void *tcp = bpf_skc_to_tcp_sock(sk);
+	u16 port = bpf_ntohs(FIELD(u16, tcp, OFFSET_inet_local_port));
+	u16 other = bpf_ntohs(FIELD(u16, sk, OFFSET_sock_remote_port));
 	struct attention *attention;
 	struct http2 *http2;
-	u16 port, other;
 
-	if (!tcp)
-		return;
-	port = bpf_ntohs(FIELD(u16, tcp, OFFSET_inet_local_port));
-	other = bpf_ntohs(FIELD(u16, sk, OFFSET_sock_remote_port));
 	attention = attention_of(port, other);
 	if (!attention || !attention->http2)
 		return;
@@ -221,4 +216,15 @@ static __always_inline void attend_end(void *sk)
 		attend_http2(port, other, -1);
 	if (http2)
 		http2->attended = 0;
+}
+
+static __always_inline void on_end(void *sk, int old_state)
+{
+	void *tcp = bpf_skc_to_tcp_sock(sk);
+
+	if (!tcp)
+		return;
+	on_close(sk, tcp, old_state);
+	if (REQUESTS)
+		attend_end(sk, tcp);
 }

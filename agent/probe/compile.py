@@ -99,10 +99,6 @@ def one_text(folder: Path, name: str, seen: set[str] | None = None) -> str:
 def offset_flags(btf: Btf, offsets: dict[str, tuple[str, str]]) -> list[str]:
     """-DOFFSET_... for the running kernel. Raises BtfError if it lacks a field."""
     flags = [f"-DOFFSET_{name}={btf.offset(*field)}" for name, field in offsets.items()]
-    try:
-        flags.append(f"-DOFFSET_cgroup_ancestors={btf.offset('cgroup', 'ancestors')}")
-    except BtfError:  # before Linux 6.1 the ancestors' ids stood there
-        flags.append(f"-DOFFSET_cgroup_ancestor_ids={btf.offset('cgroup', 'ancestor_ids')}")
     flags.append(f"-DNETFILTER_DROP={drop_reasons(btf).get('NETFILTER_DROP', 0)}")
     return flags
 

@@ -25,6 +25,8 @@ SOCKET_OFFSETS = {
     "inet_local_port": ("inet_sock", "inet_sport"),
     "cgroup_kn": ("cgroup", "kn"),
     "cgroup_level": ("cgroup", "level"),
+    "cgroup_parent": ("cgroup", "self.parent"),
+    "cgroup_of_state": ("cgroup_subsys_state", "cgroup"),
     "kernfs_node_id": ("kernfs_node", "id"),
     "net_inum": ("net", "ns.inum"),
     "task_tgid": ("task_struct", "tgid"),
