@@ -187,10 +187,9 @@ def test_names_come_back_with_the_server(api: ApiServer, follow: Callable[[], Fo
     eventually(lambda: followed.names() == ["a"] and followed.source.status().in_sync)
     port = api.port
     api.stop()
-    eventually(lambda: not followed.source.status().in_sync)
+    eventually(lambda: "pods" in followed.source.status().errors)  # each resource notices for itself
     lost = followed.source.status()
-    assert followed.names() == ["a"]
-    assert "pods" in lost.errors
+    assert (lost.in_sync, followed.names()) == (False, ["a"])
     time.sleep(0.05)
     assert followed.source.status().since == lost.since
     again = ApiServer(port)
