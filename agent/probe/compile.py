@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 
 from flows.agent.probe.bpf import AttachType, ProgramType, VerifierError, load_program
-from flows.agent.probe.btf import Btf, BtfError, Kind
+from flows.agent.probe.btf import Btf, Kind
 from flows.agent.probe.drop_reasons import drop_reasons
 from flows.agent.probe.openssl_source import OPENSSL
 from flows.agent.probe.openssl_source import SOURCE as OPENSSL_SOURCE
