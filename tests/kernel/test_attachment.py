@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import os
@@ -79,6 +80,24 @@ def test_closing_detaches(both_hosts: tuple[Path, Host, Host]) -> None:
     probe.close()
     time.sleep(0.2)
     assert attached(root) == [0, 0]
+
+
+@pytest.mark.parametrize("levels", [0, 1, 70])
+def test_connections_of_the_subtree_are_told_and_no_others(both_hosts: tuple[Path, Host, Host], levels: int) -> None:
+    """The server is beside the subtree; below the client are so many levels more."""
+    _, client, server = both_hosts
+    below = [client.cgroup.joinpath(*["n"] * level) for level in range(levels + 1)]
+    with contextlib.ExitStack() as stack:
+        for cgroup in below[1:]:
+            cgroup.mkdir()
+            stack.callback(cgroup.rmdir)
+        deep = dataclasses.replace(client, cgroup=below[-1])
+        with Probe(QUICK, find_subtree(client.cgroup)) as probe:
+            with server.start(traffic.serve_ok, 4, 1, 10) as serving:
+                deep.run(traffic.connect_ok, server.address(4), serving.heard(), 1, 10)
+                serving.heard()
+            records = read(probe)
+        assert set(records["cgroup_id"].tolist()) == {deep.cgroup_id}
 
 
 def test_a_full_ring_is_counted_and_nothing_else_is_lost(both_hosts: tuple[Path, Host, Host]) -> None:
