@@ -1,4 +1,4 @@
-"""A stand-in API on loopback, with and without controllers."""
+"""A stand-in API on loopback, with and without controllers, and controllers without an API."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from api_cluster import Cluster, add_node, client_context
+from api_stepwise import Demo
 
 from flows.demo.api.pki import Pki, write_kubeconfig
 from flows.demo.api.server import start_api
@@ -28,6 +29,11 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 @pytest.fixture
 def storage() -> Storage:
     return Storage(("10.96.0.0/12", "fd00:10:96::/112"))  # the range of the recordings, and IPv6
+
+
+@pytest.fixture
+def demo() -> Demo:
+    return Demo()
 
 
 @pytest_asyncio.fixture

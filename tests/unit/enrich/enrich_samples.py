@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flows.agent.enrich.enricher import Enricher
 from flows.agent.enrich.kube_records import Owner, PodRecord
 from flows.agent.probe.record import RECORD
+from flows.kube.resource import Changes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from flows.agent.enrich.kube_records import Record
+    from flows.flow.endpoint import Endpoint
+
+Make = Callable[..., Enricher]
+
 SECOND = 10**9
 CONTAINER = "c" * 64
+NODE = "192.168.0.1"  # the address of the enricher's own node
 
 
 def packed(text: str) -> bytes:
@@ -59,6 +68,18 @@ def records(*rows: dict[str, Any]) -> NDArray[Any]:
             else:
                 record[name] = value
     return made
+
+
+def tell(enricher: Enricher, resource: str, *made: Record, deleted: tuple[str, ...] = ()) -> None:
+    """Have the API say what is new and what is gone."""
+    enricher._inbox.append(Changes(resource, made, deleted))
+
+
+def ends(enricher: Enricher, *rows: dict[str, Any]) -> list[tuple[Endpoint, Endpoint]]:
+    """Both ends' endpoints of each record."""
+    local, remote = enricher.resolve(records(*rows))
+    assert local.dtype == remote.dtype == np.dtype(np.uint32)
+    return [(enricher.endpoint(a), enricher.endpoint(b)) for a, b in zip(local.tolist(), remote.tolist(), strict=True)]
 
 
 class Clock:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from dns_samples import MS, SECOND, TCP, answer, batch, payload, query
+from dns_samples import MS, SECOND, TCP, T, answer, batch, payload, query
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 NAME = "web.shop."
 QUERY = query(NAME, number=21)
-T = 10 * SECOND
 START = (1 << 32) - 20  # sequence numbers wrap around early
 
 

@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
 
 from agent_streams import Filler, an_observer
+from request_samples import Requested
 from samples import Names
 
 from flows.agent.observer.peers import Addressing
@@ -43,6 +44,11 @@ def names() -> Names:
 @pytest.fixture
 def observer(store: FlowStore, names: Names) -> Observer:
     return an_observer(store, names)
+
+
+@pytest.fixture
+def requested(names: Names) -> Requested:
+    return Requested(names)
 
 
 @pytest.fixture

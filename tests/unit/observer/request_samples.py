@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from samples import Names
 
 MS = 1_000_000
+BOTH = (Event.REQUEST, Event.RESPONSE)
 ASKED = T0 + WALL  # when every request was asked
 
 

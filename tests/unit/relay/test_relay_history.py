@@ -6,13 +6,10 @@ import grpc
 import pytest
 from flow_agents import FlowAgent, Reading, asked, end, names, relay
 from relay_agents import Found
+from service_samples import answered
 from stream_samples import MS, S
 
 from flows.proto import flow_pb2, flows_pb2, relay_pb2
-
-
-async def answered(call):
-    return [message async for message in call]
 
 
 async def three(tmp_path):

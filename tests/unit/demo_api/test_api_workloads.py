@@ -1,4 +1,4 @@
-"""Controllers on a storage, without a loop: what they make of objects, step by step."""
+"""Workloads, step by step: which pods controllers make of them, in which order, and on which nodes."""
 
 from __future__ import annotations
 
@@ -8,63 +8,14 @@ import pytest
 from api_cluster import add_node, set_running
 from api_objects import job, pod, service, workload
 
-from flows.demo.api.bootstrap import bootstrap
-from flows.demo.api.storage import Storage
-from flows.demo.controllers.loop import ControlLoop
-from flows.demo.controllers.namespaces import ClusterDefaults
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from api_stepwise import Demo
+
+    from flows.demo.api.storage import Storage
+
 Json = dict[str, Any]
-
-
-class Demo:
-    """A storage with controllers that run when told to, and a kubelet of the tests' own."""
-
-    def __init__(self) -> None:
-        self.storage = Storage()
-        bootstrap(self.storage)
-        self.loop = ControlLoop(self.storage, ClusterDefaults((("10.0.0.1", 6443), ("fd00::1", 6443)), "ca"))
-        for number in range(3):
-            add_node(self.storage, f"node-{number}", zone="ab"[number % 2])
-
-    def settle(self) -> None:
-        with self.loop.subscribed():
-            self.loop.settle(everything=True)
-
-    def pods(self, **labels: str) -> list[Json]:
-        listed = self.storage.list("pods")
-        return [p for p in listed if labels.items() <= (p["metadata"].get("labels") or {}).items()]
-
-    def run_pods(self) -> None:
-        """Kubelets: start what waits, remove what was asked to go; then let controllers follow."""
-        for number, item in enumerate(self.storage.list("pods")):
-            if "deletionTimestamp" in item["metadata"]:
-                self.storage.delete("pods", item["metadata"]["namespace"], item["metadata"]["name"])
-            elif item["status"]["phase"] == "Pending" and item["spec"].get("nodeName"):
-                address = self.storage.version % 60_000 + number
-                set_running(self.storage, item, f"10.1.{address >> 8}.{address & 255}", f"fd01::{address:x}")
-        self.settle()
-
-    def until_settled(self) -> None:
-        before = -1
-        while before != self.storage.version:
-            before = self.storage.version
-            self.run_pods()
-
-    def get(self, resource: str, name: str, namespace: str = "default") -> Json:
-        found = self.storage.get(resource, namespace, name)
-        assert found is not None
-        return found
-
-    def end(self, item: Json, phase: str) -> None:
-        self.storage.update_status("pods", {**item, "status": {**item["status"], "phase": phase}})
-
-
-@pytest.fixture
-def demo() -> Demo:
-    return Demo()
 
 
 def test_deployment_makes_a_replica_set_and_pods_with_the_usual_names(demo: Demo) -> None:
@@ -128,7 +79,7 @@ def test_recreate_ends_all_old_pods_first(demo: Demo) -> None:
     demo.until_settled()
     change_image(demo, "deployments", "nginx:2")
     demo.settle()
-    assert all("deletionTimestamp" in item["metadata"] for item in demo.pods(app="web"))
+    assert ["deletionTimestamp" in item["metadata"] for item in demo.pods(app="web")] == [True, True]
     demo.until_settled()
     assert {item["spec"]["containers"][0]["image"] for item in demo.pods(app="web")} == {"nginx:2"}
 
@@ -211,6 +162,17 @@ def test_daemon_set_has_one_pod_on_each_node_that_fits(demo: Demo) -> None:
     assert (status["desiredNumberScheduled"], status["numberReady"], status["updatedNumberScheduled"]) == (2, 2, 2)
 
 
+def test_a_settled_cluster_stays_as_it_is(demo: Demo) -> None:
+    for resource in ("deployments", "statefulsets", "daemonsets"):
+        demo.storage.create(resource, {**workload(resource), "metadata": {"name": resource, "namespace": "default"}})
+    demo.storage.create("services", service())
+    demo.until_settled()
+    version = demo.storage.version
+    demo.settle()
+    demo.loop.tick()
+    assert demo.storage.version == version
+
+
 # Jobs
 
 
@@ -237,85 +199,6 @@ def test_job_gives_up_after_its_retries(demo: Demo) -> None:
     demo.until_settled()
     status = demo.get("jobs", "once")["status"]
     assert (status["failed"], status["conditions"][-1]["reason"]) == (2, "BackoffLimitExceeded")
-
-
-def test_finished_job_goes_after_its_time_to_live(demo: Demo) -> None:
-    demo.storage.create("jobs", job(ttlSecondsAfterFinished=0))
-    demo.until_settled()
-    demo.end(demo.storage.list("pods")[0], "Succeeded")
-    demo.until_settled()
-    demo.loop.tick()
-    demo.until_settled()
-    assert (demo.storage.list("jobs"), demo.storage.list("pods")) == ([], [])
-
-
-# Services
-
-
-def slices(demo: Demo, name: str = "web") -> dict[str, Json]:
-    wanted = {"kubernetes.io/service-name": name}
-    listed = demo.storage.list("endpointslices")
-    return {s["addressType"]: s for s in listed if wanted.items() <= s["metadata"]["labels"].items()}
-
-
-def test_slices_follow_pods_in_both_families(demo: Demo) -> None:
-    demo.storage.create("services", service(ipFamilyPolicy="RequireDualStack"))
-    demo.settle()
-    assert {family: s["endpoints"] for family, s in slices(demo).items()} == {"IPv4": [], "IPv6": []}
-    demo.storage.create("deployments", workload(replicas=2))
-    demo.until_settled()
-    for family, item in slices(demo).items():
-        assert item["ports"] == [{"name": "", "protocol": "TCP", "port": 8080}]
-        assert [":" in e["addresses"][0] for e in item["endpoints"]] == [family == "IPv6"] * 2
-        first = item["endpoints"][0]
-        assert first["conditions"] == {"ready": True, "serving": True, "terminating": False}
-        assert first["targetRef"]["kind"] == "Pod"
-        assert first["nodeName"].startswith("node-")
-    addresses = demo.get("endpoints", "web")["subsets"][0]["addresses"]
-    assert len(addresses) == 2
-
-
-def test_pods_that_end_or_are_not_ready_are_marked(demo: Demo) -> None:
-    demo.storage.create("services", service())
-    demo.storage.create("deployments", workload(replicas=2))
-    demo.until_settled()
-    first, second = demo.pods(app="web")
-    demo.storage.request_deletion("pods", "default", first["metadata"]["name"])
-    conditions = [{"type": "Ready", "status": "False"}]
-    demo.storage.update_status("pods", {**second, "status": {**second["status"], "conditions": conditions}})
-    demo.settle()
-    by_name = {e["targetRef"]["name"]: e["conditions"] for e in slices(demo)["IPv4"]["endpoints"]}
-    assert by_name[first["metadata"]["name"]] == {"ready": False, "serving": True, "terminating": True}
-    assert by_name[second["metadata"]["name"]] == {"ready": False, "serving": False, "terminating": False}
-    subsets = demo.get("endpoints", "web")["subsets"]
-    assert [len(subset.get("notReadyAddresses", ())) for subset in subsets] == [2]
-
-
-def test_slices_go_with_their_service(demo: Demo) -> None:
-    demo.storage.create("services", service())
-    demo.settle()
-    demo.storage.request_deletion("services", "default", "web")
-    demo.settle()
-    assert slices(demo) == {}
-
-
-def test_more_than_a_hundred_endpoints_are_split(demo: Demo) -> None:
-    demo.storage.create("services", service())
-    for number in range(101):
-        made = demo.storage.create("pods", pod(f"p{number}", labels={"app": "web"}))
-        set_running(demo.storage, made, f"10.2.0.{number}")
-    demo.settle()
-    listed = [s for s in demo.storage.list("endpointslices") if s["metadata"].get("generateName") == "web-"]
-    assert sorted(len(s["endpoints"]) for s in listed) == [1, 100]
-
-
-def test_the_api_has_its_own_service(demo: Demo) -> None:
-    demo.settle()
-    spec = demo.get("services", "kubernetes")["spec"]
-    assert spec["clusterIPs"] == ["10.96.0.1", "fd00:10:96::1"]
-    found = slices(demo, "kubernetes")
-    assert found["IPv4"]["endpoints"][0]["addresses"] == ["10.0.0.1"]
-    assert found["IPv6"]["ports"] == [{"name": "https", "protocol": "TCP", "port": 6443}]
 
 
 # Scheduling
@@ -361,59 +244,3 @@ def test_affinity_and_node_name_are_honoured(demo: Demo) -> None:
     demo.settle()
     assert demo.get("pods", "a")["spec"]["nodeName"] == "node-2"
     assert demo.get("pods", "b")["spec"]["nodeName"] == "elsewhere"
-
-
-# Deletion
-
-
-def test_deleting_a_deployment_takes_all_it_made(demo: Demo) -> None:
-    demo.storage.create("deployments", workload(replicas=2))
-    demo.until_settled()
-    demo.storage.request_deletion("deployments", "default", "web")
-    demo.until_settled()
-    assert (demo.storage.list("replicasets"), demo.pods(app="web")) == ([], [])
-
-
-def test_orphans_stay(demo: Demo) -> None:
-    demo.storage.create("deployments", workload(replicas=2))
-    demo.until_settled()
-    demo.storage.request_deletion("deployments", "default", "web", {"propagationPolicy": "Orphan"})
-    demo.until_settled()
-    assert demo.storage.get("deployments", "default", "web") is None
-    assert not demo.storage.list("replicasets")[0]["metadata"].get("ownerReferences")
-    assert len(demo.pods(app="web")) == 2
-
-
-def test_foreground_deletion_waits_for_the_dependents(demo: Demo) -> None:
-    demo.storage.create("deployments", workload(replicas=1))
-    demo.until_settled()
-    demo.storage.request_deletion("deployments", "default", "web", {"propagationPolicy": "Foreground"})
-    demo.settle()
-    assert demo.get("deployments", "web")["metadata"]["finalizers"] == ["foregroundDeletion"]
-    assert "deletionTimestamp" in demo.pods(app="web")[0]["metadata"]
-    demo.until_settled()
-    assert demo.storage.get("deployments", "default", "web") is None
-
-
-def test_namespace_goes_with_all_that_is_in_it(demo: Demo) -> None:
-    demo.storage.create("namespaces", {"metadata": {"name": "side"}})
-    demo.storage.create("deployments", {**workload(), "metadata": {"name": "web", "namespace": "side"}})
-    demo.until_settled()
-    assert demo.get("serviceaccounts", "default", "side")
-    demo.storage.request_deletion("namespaces", None, "side")
-    demo.settle()
-    assert demo.storage.get("namespaces", None, "side") is not None  # a kubelet still has a pod to stop
-    demo.until_settled()
-    assert demo.storage.get("namespaces", None, "side") is None
-    assert all(not demo.storage.list(resource, "side") for resource in ("pods", "configmaps", "events"))
-
-
-def test_a_settled_cluster_stays_as_it_is(demo: Demo) -> None:
-    for resource in ("deployments", "statefulsets", "daemonsets"):
-        demo.storage.create(resource, {**workload(resource), "metadata": {"name": resource, "namespace": "default"}})
-    demo.storage.create("services", service())
-    demo.until_settled()
-    version = demo.storage.version
-    demo.settle()
-    demo.loop.tick()
-    assert demo.storage.version == version
