@@ -34,7 +34,7 @@ static __always_inline u64 cgroup_of(void *sk)
 	return id_of_cgroup(FIELD(void *, sk, OFFSET_sock_cgroup));
 }
 
-/* Parent by parent, by loads: the kernel's array of ancestors could be read by calls only, three of which cost 300 ns. */
+/* Parent by parent, by loads: the kernel's array of ancestors could only be read by three calls. */
 static __always_inline bool is_below(void *cgroup)
 {
 	u32 level = FIELD(u32, cgroup, OFFSET_cgroup_level);
