@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-BATCH: Final = 4096  # half of them requests: what 200 ms bring at 10,000 requests/s, seen by both ends
+BATCH: Final = 4096  # half of them requests: what an agent takes at once that sees both ends of 1,000 requests/s
 CONNECTIONS: Final = 256
 SMALL: Final = 400
 BATCHES: Final = 60
