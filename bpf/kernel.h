@@ -4,7 +4,7 @@
 #include "record.h"
 
 #define AF_INET6 10
-#define DEEPEST 2048 /* levels: a path of more is longer than the kernel takes (PATH_MAX) */
+#define DEEPEST 2048 /* levels: what is deeper has a path beyond PATH_MAX, by which no runtime can put a process there */
 
 /* Hides a number from the compiler, which would otherwise put checks of it into a form that the verifier does not follow. */
 #define HIDE(number) asm volatile("" : "+r"(number))

@@ -107,7 +107,7 @@ BPF_F_TABLE("array", u32, struct long_payload, long_slots, CPUS * (LONG_SLOTS + 
 BPF_SK_STORAGE(http2_connections, struct http2);
 
 /* See attention.h. */
-#define ATTENTION_BITS 12 /* 32 KB, that stay in a CPU's cache while they are needed */
+#define ATTENTION_BITS 12 /* 32 KB: of some hundred connections few share an entry */
 
 struct attention {
 	u32 http2; /* sockets */

@@ -205,17 +205,16 @@ static __always_inline void attend_end(void *sk, void *tcp)
 {
 	u16 port = bpf_ntohs(FIELD(u16, tcp, OFFSET_inet_local_port));
 	u16 other = bpf_ntohs(FIELD(u16, sk, OFFSET_sock_remote_port));
-	struct attention *attention;
+	struct attention *attention = attention_of(port, other);
 	struct http2 *http2;
 
-	attention = attention_of(port, other);
 	if (!attention || !attention->http2)
 		return;
 	http2 = http2_connections.sk_storage_get(sk, 0, 0);
-	if (http2 && http2->attended)
-		attend_http2(port, other, -1);
-	if (http2)
-		http2->attended = 0;
+	if (!http2 || !http2->attended)
+		return;
+	attend_http2(port, other, -1);
+	http2->attended = 0;
 }
 
 static __always_inline void on_end(void *sk, int old_state)

@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from flows.flow.batch import COLUMNS, Batch, BatchReader, BatchWriter, objects
-from flows.flow.ends import EndTable
-from flows.proto import extension_pb2, flow_pb2, flows_pb2, relay_pb2
+from flows.proto import extension_pb2, flow_pb2
 from flows.proto.flow_pb2 import Flow
 
 if TYPE_CHECKING:
@@ -75,7 +71,7 @@ class Query:
     connection: int = 1
     attempt: int = 1
     late: bool = False
-    fate: int = 0
+    fate: extension_pb2.Fate = extension_pb2.FATE_UNKNOWN
     flows_told: Iterable[str] = field(default=("request", "response"))
 
     def flows(self) -> list[Flow]:
@@ -161,15 +157,6 @@ def upstream_query(of: Query, **changes: Any) -> Query:
     return Query(**(values | changes))
 
 
-def coverage(*, without: Sequence[str] = (), nodes: Sequence[str] = ("node-1", "node-2")) -> flows_pb2.Coverage:
-    """All nodes answered, but for some."""
-    told = flows_pb2.Coverage(complete=not without)
-    for name in nodes:
-        state = relay_pb2.NODE_UNAVAILABLE if name in without else relay_pb2.NODE_CONNECTED
-        told.nodes.add(node=name, state=state)
-    return told
-
-
 @dataclass
 class Call:
     """An HTTP request as one end saw it."""
@@ -237,7 +224,7 @@ def connection(
     at: float = 0.0,
     port: int = 443,
     source_port: int = 51_000,
-    spoken: int = 0,
+    spoken: extension_pb2.Spoken = extension_pb2.SPOKEN_UNKNOWN,
     at_client: bool = True,
     started: float | None = None,
     node: str = "node-1",
@@ -270,60 +257,3 @@ def hubble(name: str, *, reply: bool, at: float = 0.0, rcode: int = 0, latency: 
     flow.l7.dns.query, flow.l7.dns.rcode = f"{name}.", rcode
     flow.l7.dns.qtypes.append("A")
     return flow
-
-
-def fed(answer: Any, flows: Iterable[Flow], told: flows_pb2.Coverage | None = None, *, look: Iterable[Flow] = ()) -> Any:
-    """The answer after these flows, and after a second look if it wanted one."""
-    for flow in flows:
-        answer.add(flow)
-    answer.end()
-    if told is not None:
-        answer.cover(told)
-    if answer.more():
-        for flow in look:
-            answer.context(flow)
-        answer.looked()
-    return answer
-
-
-def rows(answer: Any, table: int = 0) -> list[dict[str, Any]]:
-    return list(answer.tables()[table].rows)
-
-
-def batches(flows: Sequence[Flow], size: int = 3) -> list[tuple[Batch, EndTable]]:
-    """The flows as a reader of a stream of batches has them, with the table of their ends."""
-    ends = EndTable()
-    reader = BatchReader(ends, [])
-    return [(reader.read(message), ends) for message in messages(flows, size)]
-
-
-def messages(flows: Sequence[Flow], size: int = 3) -> list[flows_pb2.FlowBatch]:
-    """The messages of a stream that brings the flows."""
-    ends = EndTable()
-    writer = BatchWriter(ends, ["relay"])
-    return [writer.write(_batch([_parted(flow, ends) for flow in flows[at : at + size]])) for at in range(0, len(flows), size)]
-
-
-def _batch(parts: Sequence[tuple[bytes, bytes, int, int]]) -> Batch:
-    raw, connections, sources, destinations = zip(*parts, strict=True)
-    columns = {name: np.zeros(len(parts), dtype) for name, dtype in COLUMNS.items()}
-    columns |= {"source": np.array(sources, "<u4"), "destination": np.array(destinations, "<u4")}
-    columns["time_ns"] = np.array([Flow.FromString(each).time.ToNanoseconds() for each in raw])
-    return Batch(objects(raw), objects(connections), **columns)
-
-
-def _parted(flow: Flow, ends: EndTable) -> tuple[bytes, bytes, int, int]:
-    """A flow without its ends, its connection, and the numbers of its ends."""
-    rest, extension, numbers = Flow.FromString(flow.SerializeToString()), extension_pb2.FlowExtension(), []
-    rest.extensions.Unpack(extension)
-    for side in ("source", "destination"):
-        end = flows_pb2.End()
-        for name, message in ((side, end.endpoint), (f"{side}_service", end.service)):
-            if rest.HasField(name):
-                message.CopyFrom(getattr(rest, name))
-                rest.ClearField(name)
-        if extension.HasField(side):
-            end.detail.CopyFrom(getattr(extension, side))
-        numbers.append(ends.number(end.SerializeToString(deterministic=True)))
-    rest.ClearField("extensions")
-    return rest.SerializeToString(), extension.connection.SerializeToString(), numbers[0], numbers[1]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from answer_samples import START, Pod, Query, both, coverage, fed, hubble, ordered, rows, server_view, upstream_query
+from answer_feeds import coverage, fed, rows
+from answer_samples import START, Pod, Query, both, hubble, ordered, server_view, upstream_query
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

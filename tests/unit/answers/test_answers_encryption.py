@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from answer_samples import A, B, Call, Pod, Query, connection, fed, rows
+from answer_feeds import fed, rows
+from answer_samples import A, B, Call, Pod, Query, connection
 
 from flows.flow.answers import encryption
 from flows.flow.answers.encryption import EncryptionAnswer
@@ -58,7 +59,7 @@ def test_what_is_known_of_a_connection(flows: list[Flow], expected: tuple[str, l
 
 
 def test_a_pair_has_its_counts_names_and_versions() -> None:
-    flows = [hello(), connection(A, B, source_port=2, spoken=1), connection(A, B, source_port=3)]
+    flows = [hello(), connection(A, B, source_port=2, spoken=extension_pb2.SPOKEN_DNS), connection(A, B, source_port=3)]
     (row,) = rows(fed(EncryptionAnswer(), flows))
     assert (row["client"], row["server"], row["port"], row["encryption"]) == ("demo/svc-a", "demo/svc-b", 443, "mixed")
     assert (row["encrypted"], row["plain"], row["unknown"], row["connections"]) == (1, 1, 1, 3)
@@ -79,7 +80,11 @@ def test_a_port_that_is_used_again_later_is_another_connection() -> None:
 
 
 def test_plain_comes_first() -> None:
-    flows = [connection(A, B, spoken=4), connection(B, A, spoken=2), connection(A, SERVICE, source_port=9, port=1)]
+    flows = [
+        connection(A, B, spoken=extension_pb2.SPOKEN_TLS),
+        connection(B, A, spoken=extension_pb2.SPOKEN_HTTP1),
+        connection(A, SERVICE, source_port=9, port=1),
+    ]
     assert [row["encryption"] for row in rows(fed(EncryptionAnswer(), flows))] == ["plain", "unknown", "encrypted"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from answer_feeds import coverage, fed, rows
 from answer_samples import (
     DNS_POD,
     SECOND,
@@ -14,10 +15,7 @@ from answer_samples import (
     Pod,
     Query,
     connection,
-    coverage,
-    fed,
     ordered,
-    rows,
     server_view,
     upstream_query,
 )

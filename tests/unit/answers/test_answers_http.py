@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from answer_samples import START, A, B, Call, Pod, fed, ordered, rows
+from answer_feeds import fed, rows
+from answer_samples import START, A, B, Call, Pod, ordered
 
 from flows.flow.answers.http import HttpAnswer
 from flows.proto.flow_pb2 import Flow

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from answer_samples import SECOND, START, UPSTREAM, VIP, A, B, Pod, Query, connection, coverage, fed, hubble, ordered, rows
+from answer_feeds import coverage, fed, rows
+from answer_samples import SECOND, START, UPSTREAM, VIP, A, B, Pod, Query, connection, hubble, ordered
 from hypothesis import given
 from hypothesis import strategies as st
 

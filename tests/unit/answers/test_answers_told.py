@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from answer_samples import DNS_POD, VIP, A, B, Call, Pod, Query, batches, connection, coverage, hubble, ordered, server_view
+from answer_feeds import batches, coverage
+from answer_samples import DNS_POD, VIP, A, B, Call, Pod, Query, connection, hubble, ordered, server_view
 from answer_samples import upstream_query as upstream
 from hypothesis import given
 from hypothesis import strategies as st

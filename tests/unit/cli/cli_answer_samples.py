@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from answer_samples import Query, coverage, ordered, server_view, upstream_query
+from answer_feeds import coverage
+from answer_samples import Query, ordered, server_view, upstream_query
 
 from flows.flow.batch import COLUMNS, Batch, BatchWriter, objects
 from flows.flow.ends import EndTable

@@ -7,6 +7,6 @@ from pathlib import Path
 
 from cli_server import serve
 
-sys.path.append(str(Path(__file__).parents[1] / "answers"))  # answer_samples
+sys.path.append(str(Path(__file__).parents[1] / "answers"))  # answer_samples, answer_feeds
 
 __all__ = ["serve"]

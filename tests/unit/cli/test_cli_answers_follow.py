@@ -6,7 +6,8 @@ import io
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from answer_samples import Call, messages, ordered, server_view
+from answer_feeds import messages
+from answer_samples import Call, ordered, server_view
 from cli_answer_samples import BAD, DNS_FLOWS, NEW, Capture, batch, found, response
 from cli_samples import answered, covered
 from cli_server import Batches, Observer, Serve

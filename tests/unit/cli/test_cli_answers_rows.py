@@ -19,6 +19,7 @@ from flows.flow.answers.encryption import EncryptionAnswer
 from flows.flow.answers.http import HttpAnswer
 from flows.flow.answers.names import NamesAnswer
 from flows.flow.answers.table import Column, Kind
+from flows.proto import extension_pb2
 
 EVIL = Query("x\x1b[2J\u202e.example.com", rcode=2, number=9, query_id=9)
 
@@ -71,7 +72,8 @@ def test_http_of_a_file_sorted(tmp_path: Path, capsys: Capture) -> None:
 
 
 def test_encryption_of_a_file(tmp_path: Path, capsys: Capture) -> None:
-    path = written(tmp_path, [connection(A, B, spoken=2), connection(B, A, spoken=4)])
+    flows = [connection(A, B, spoken=extension_pb2.SPOKEN_HTTP1), connection(B, A, spoken=extension_pb2.SPOKEN_TLS)]
+    path = written(tmp_path, flows)
     assert main(["encryption", "--input-file", path]) == 0
     out = capsys.readouterr().out
     assert out.index(" plain ") < out.index(" encrypted ")

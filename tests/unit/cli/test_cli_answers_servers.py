@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from answer_samples import START, A, B, Call, connection, messages, ordered, server_view
+from answer_feeds import messages
+from answer_samples import START, A, B, Call, connection, ordered, server_view
 from cli_answer_samples import BAD, COMMANDS_OF_ANSWERS, DNS_FLOWS, NEW, Capture, batch, found, response, written
 from cli_samples import answered, covered, refused
 from cli_server import Batches, Observer, Serve
@@ -15,7 +16,7 @@ from flows.cli.answers_source import Look, again
 from flows.cli.main import main
 from flows.cli.options import ObserveOptions
 from flows.flow.filter.selection import ALL, Selection
-from flows.proto import relay_pb2
+from flows.proto import extension_pb2, relay_pb2
 from flows.proto.flow_pb2 import FlowFilter
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ MIXED = ordered(
         *DNS_FLOWS,
         *Call().flows(),
         *Call(number=2, at=0.5, took=None).flows(),
-        connection(A, B, spoken=2),
-        connection(B, A, spoken=4),
+        connection(A, B, spoken=extension_pb2.SPOKEN_HTTP1),
+        connection(B, A, spoken=extension_pb2.SPOKEN_TLS),
     ]
 )
 

@@ -7,14 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "kube"))  # api_server, kube_samples
+
+from api_server import ApiServer
 from enrich_samples import Clock, Tree
+from kube_source_samples import Followed
 
 from flows.agent.enrich.enricher import Enricher
+from flows.agent.enrich.kube_source import KubernetesSource
+from flows.kube import backoff
+from flows.kube.client import ApiClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-sys.path.append(str(Path(__file__).parents[1] / "kube"))  # api_server
 
 
 @pytest.fixture
@@ -42,3 +48,33 @@ def make_enricher(tree: Tree, clock: Clock) -> Iterator[Callable[..., Enricher]]
     yield make
     for enricher in made:
         enricher.close()
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again almost at once after failures."""
+    monkeypatch.setattr(backoff, "SECONDS", (0.01, 0.05))
+
+
+@pytest.fixture
+def api() -> Iterator[ApiServer]:
+    """A server that knows nothing yet."""
+    server = ApiServer()
+    yield server
+    if not server.stopping.is_set():
+        server.stop()
+
+
+@pytest.fixture
+def follow(api: ApiServer, tmp_path: Path) -> Iterator[Callable[[], Followed]]:
+    """Follow the pods of the server."""
+    made: list[Followed] = []
+
+    def make() -> Followed:
+        transport = ApiClient(api.kubeconfig(tmp_path))
+        made.append(Followed(KubernetesSource(transport, "node-0", ("pods",))))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.source.stop()

@@ -16,6 +16,8 @@ from flows.agent.probe.payload import LONG_PAYLOAD, SHORT_PAYLOAD, PayloadKind
 from flows.agent.store.requests import RequestStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from flows.agent.l7.events import Events
@@ -102,9 +104,16 @@ class Talk:
         for write in self.writes:
             for frame in frames(write.data):
                 for kind, text in pieces(frame, cut):
-                    fields = {"kind": kind, "time_ns": write.time_ns, "number": next(numbers[write.client]), "length": len(frame)}
+                    number = next(numbers[write.client])
+                    fields: dict[str, Any] = {"kind": kind, "time_ns": write.time_ns, "number": number, "length": len(frame)}
                     rows.append(record(text, sent=write.client == client_end, conn_id=conn_id, **fields))
         return np.concatenate(rows)
+
+
+def talked(what: Callable[[Talk], Any]) -> Talk:
+    talk = Talk()
+    what(talk)
+    return talk
 
 
 def frames(data: bytes) -> list[bytes]:

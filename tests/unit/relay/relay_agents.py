@@ -149,6 +149,10 @@ def pool(*discoveries: Any, dialer: Dialer | None = None) -> Pool:
     return Pool(discoveries, dialer or Dialer(), FAST)
 
 
+def names(pooled: Pool) -> list[str]:
+    return [peer.name for peer in pooled.peers()]
+
+
 async def until(condition: Callable[[], Any], pooled: Pool) -> None:
     """Wait for changes of a pool until a condition holds; the test's own time limit ends what never will."""
     changes = pooled.changes()
