@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from flows.cli.answers_options import ANSWER_OPTIONS, AnswerOptions, Form, parse_answer
-from flows.cli.answers_source import FileSource, Look, ServerSource, Source
+from flows.cli.answers_source import MOST_LOOKED_AT, FileSource, Look, ServerSource, Source
 from flows.cli.flags import Grammar
 from flows.cli.flags_raw import raw_filters_yaml
 from flows.cli.outcome import Outcome
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 # How many second looks one answer takes at most: each is for up to 64 names.
 MOST_LOOKS = 4
+# Why nothing follows from what a second look did not bring, where it brought as much as it may.
+TOO_MANY = f"only the newest {MOST_LOOKED_AT:,} flows were looked at that may tell of it"
 # Following: how often rows are shown anew, and how often a second look is taken.
 REDRAW_S, LOOK_S = 1.0, 5.0
 # Following: flows older than this have all come, if any did: servers deliver within 5 s at worst, and mostly in 0.1 s.
@@ -60,7 +62,7 @@ class Answer(Protocol):
     def cover(self, coverage: Coverage) -> None: ...
     def see(self, namespaces: frozenset[str] | None) -> None: ...
     def more(self) -> tuple[FlowFilter, ...]: ...
-    def looked(self) -> None: ...
+    def looked(self, doubt: str) -> None: ...
     def within(self, since: int | None, until: int | None) -> None: ...
     def advance(self, time_ns: int) -> None: ...
     def end(self) -> None: ...
@@ -131,6 +133,7 @@ class _Run:
         self._answer, self._options, self._source = answer, options, source
         self._outcome = Outcome()
         self._told_namespaces = False
+        self._looked_at = 0
 
     async def whole(self) -> Outcome:
         """Of what has been; shown once."""
@@ -170,6 +173,7 @@ class _Run:
             take(known)
 
     def _explain_by(self, flows: Sequence[Told]) -> None:
+        self._looked_at += len(flows)
         take = self._answer.take_context
         for known in flows:
             take(known)
@@ -210,14 +214,15 @@ class _Run:
                 return
 
     async def _look(self, filters: tuple[FlowFilter, ...]) -> None:
-        look = Look(filters, self._answer.began(), known=self._answer.remembers)
+        look, self._looked_at = Look(filters, self._answer.began(), known=self._answer.remembers), 0
         async with aclosing(self._source.more(look, self._explain_by)) as responses:
             async for response in responses:
                 if response.HasField("flow"):
+                    self._looked_at += 1
                     self._answer.context(response.flow)
         if (coverage := self._source.looked()) is not None:
             self._answer.cover(coverage)
-        self._answer.looked()
+        self._answer.looked(TOO_MANY if self._looked_at >= MOST_LOOKED_AT else "")
 
     def _conclude(self, outcome: Outcome) -> None:
         """What the end of the answer says of its completeness, as under `flows observe`."""

@@ -1,4 +1,4 @@
-"""Answer: one request's way through the relay: asked of all agents, merged, limited, joined, and cut to what may be seen."""
+"""Answer: one request's way through the relay: asked of all agents, merged, limited, joined, explained,cut for its caller."""
 
 from __future__ import annotations
 
@@ -45,6 +45,12 @@ class Joiner(Protocol):
     def change_tables(self, ends: EndTable, nodes: list[str]) -> None: ...
 
 
+class Teller(Protocol):
+    """What is asked of relay.causes.Causes."""
+
+    async def told(self, batch: Batch, ends: EndTable) -> Batch: ...
+
+
 class Answer:
     """One answer. Times are by the relay's clock."""
 
@@ -54,14 +60,19 @@ class Answer:
         query: Query,
         scope: Callable[[], Scope],
         join: Callable[[Tables], Joiner],
+        causes: Teller | None = None,
     ) -> None:
-        """scope: what the caller may see now. join: makes what joins both ends' views, for the tables of this answer."""
+        """scope: what the caller may see now. join: makes what joins both ends' views, for the tables of this answer.
+
+        causes: tells of what went wrong why it did.
+        """
         self._pool, self._query = pool, query
         self._tables = Tables()
         self._namespaces = scope().namespaces
         self._notices = Notices(limited=self._namespaces is not None)
         self._join, self._shown = join(self._tables), Shown(query, scope, self._tables.ends)
         self._streams = Fanout(pool, query, self._tables, self._notices, self._namespaces)
+        self._causes = causes if query.extensions else None
         self._flows = 0
         self._oldest_ns: int | None = None  # of what was shown, where a number limited it
         self._newest_ns: int | None = None
@@ -189,7 +200,10 @@ class Answer:
 
     async def _joined(self, rows: Rows) -> Rows:
         """As both ends' nodes tell it, and as the caller may see it."""
-        shown = self._shown(await self._join.joined(rows.batch))
+        joined = await self._join.joined(rows.batch)
+        if self._causes is not None:
+            joined = await self._causes.told(joined, self._tables.ends)
+        shown = self._shown(joined)
         if len(shown) == len(rows):
             return Rows(shown, rows.at_ns)
         offsets = {stream.name: stream.lane.offset_ns for stream in self._streams.streams}

@@ -103,15 +103,20 @@ class Answer:
 
 @dataclass(slots=True)
 class Allowance:
-    """Calls that may be made: CALLS_AT_FIRST, growing again by CALLS_PER_SECOND."""
+    """What may be done, calls by default: so many at first, growing again with time."""
 
-    left: float = CALLS_AT_FIRST
+    most: float = CALLS_AT_FIRST
+    per_second: float = CALLS_PER_SECOND
     at: float = field(default_factory=time.monotonic)
+    left: float = field(init=False)
 
-    def take(self, calls: int) -> bool:
+    def __post_init__(self) -> None:
+        self.left = self.most
+
+    def take(self, calls: int = 1) -> bool:
         """Whether so many may be made; they count if so."""
         now = time.monotonic()
-        self.left = min(CALLS_AT_FIRST, self.left + (now - self.at) * CALLS_PER_SECOND)
+        self.left = min(self.most, self.left + (now - self.at) * self.per_second)
         self.at = now
         if calls > self.left:
             return False

@@ -44,6 +44,9 @@ class Metrics:
         self.requests = Counter(
             "flows_relay_requests", "Calls that ended, by method and gRPC code", ("method", "code"), registry=self.registry
         )
+        self.causes = Counter(
+            "flows_relay_dns_causes", "Flows of DNS queries that went wrong, by cause", ("cause",), registry=self.registry
+        )
         self.joins = Counts()
         self.registry.register(JoinCollector(self.joins))
         self.denials = Counter("flows_relay_denials", "Calls and streams refused", ("reason",), registry=self.registry)

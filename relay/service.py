@@ -19,8 +19,10 @@ from flows.relay import query as queries
 from flows.relay.access.credentials import credentials
 from flows.relay.access.scope import Denied
 from flows.relay.answer import Answer
+from flows.relay.causes import Causes
 from flows.relay.emission import BatchEmitter, ObserverEmitter
 from flows.relay.follower import Outbox, buffered
+from flows.relay.looks import Looks
 from flows.relay.others import Others
 from flows.relay.quota import QuotaError
 from flows.relay.seal import Seal
@@ -72,6 +74,7 @@ class Relay:
     metrics: Metrics
     version: str
     quota: Quota
+    looks: Looks
     seal: Seal = field(default_factory=Seal)
 
     async def get_flows(self, request: observer_pb2.GetFlowsRequest, context: Context, grant: Grant) -> None:
@@ -114,8 +117,12 @@ class Relay:
                 raise _Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from error
             self.metrics.streams.inc()
             opened.callback(self.metrics.streams.dec)
-            answer = Answer(self.pool, query, lambda: grant.scope, partial(self._others, query, grant))
+            causes = Causes(self.looks, self._count_causes, limited=lambda: grant.scope.namespaces is not None)
+            answer = Answer(self.pool, query, lambda: grant.scope, partial(self._others, query, grant), causes)
             await _while_granted(self._send(answer, query, context, emitter), grant)
+
+    def _count_causes(self, outcome: str, flows: int) -> None:
+        self.metrics.causes.labels(outcome).inc(flows)
 
     def _others(self, query: Query, grant: Grant, tables: Tables) -> Others:
         limit, asked = grant.scope.namespaces, query.namespaces
@@ -239,7 +246,7 @@ async def serve(
 ) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
     """Serve on all addresses (`host:port`, `unix:///path`). Raises AddressError. The caller keeps the health service."""
     server = grpc.aio.server(options=server_options())
-    relay = Relay(pool, access, status, metrics, version, quota)
+    relay = Relay(pool, access, status, metrics, version, quota, Looks(pool))
     server.add_generic_rpc_handlers(handlers(relay))
     healths = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healths, server)

@@ -9,7 +9,10 @@ latency    quantiles of durations
 table      columns, rows, their order
 filters    which flows a question needs from a server
 recent     the newest DNS requests, to find what a server asked in turn
+servers    where DNS servers run
+drops      DNS packets that did not get further
 fate       where a DNS query died
+fates      the same of many, for who serves flows
 dns, dns_rows                            `flows dns`
 search, asker, lookups, ndots, meant, names  `flows dns names`
 http                                     `flows http`

@@ -23,30 +23,28 @@ from flows.flow.answers.dns_rows import (
     row,
     total_row,
 )
-from flows.flow.answers.fate import Drops, Judge, Judgement, Servers, troubled, upstream_of
+from flows.flow.answers.drops import Drops
+from flows.flow.answers.fate import Judge, Judgement, troubled, upstream_of
 from flows.flow.answers.latency import ACCURACY_NOTE
 from flows.flow.answers.reach import Reach
 from flows.flow.answers.recent import Recent
 from flows.flow.answers.requests import SECOND, Request, Requests
+from flows.flow.answers.servers import Servers
 from flows.flow.answers.table import OTHER, Groups, Table, overflow_note
 from flows.flow.answers.told import told
-from flows.flow.answers.view import SLOW_NS, State, is_slow, nanoseconds, rcode_name, view_told
-from flows.proto import extension_pb2, flow_pb2
+from flows.flow.answers.view import SLOW_NS, State, is_slow, rcode_name, view_told
+from flows.proto import extension_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flows.flow.answers.table import Column
     from flows.flow.answers.told import Told
-    from flows.flow.answers.view import View
     from flows.proto.flow_pb2 import Flow, FlowFilter
     from flows.proto.flows_pb2 import Coverage
 
 # Troubled requests of which the cause may still become known, and recent questions among which it is looked for.
 MOST_TROUBLED, MOST_RECENT = 5_000, 30_000
-
-# Errors of a local send or connect: the packet never left (errno(3)).
-_LOCAL_ERRORS = frozenset({"EPERM", "EACCES", "ENETUNREACH", "EHOSTUNREACH", "ENETDOWN", "EADDRNOTAVAIL", "ENOBUFS"})
 # A cause is looked for anew as long as what tells of it may still come.
 YOUNG_NS = 20 * SECOND
 # How long a query without an outcome is only waiting: the agents' DNS timeout, and some more.
@@ -63,6 +61,7 @@ class DnsAnswer:
         """filtered: only some flows come to `add`, so that causes are told only of names that a second look was for."""
         self._filtered = filtered
         self._looked: dict[str, int] = {}  # name -> up to when
+        self._doubts: dict[str, str] = {}  # name -> why not all was brought that was looked for
         self._asked_for: list[str] = []
         self._services_asked: set[str] = set()
         self._covered = 0  # up to when coverage was told
@@ -83,26 +82,11 @@ class DnsAnswer:
         """The same, of what it tells."""
         view = view_told(known)
         if view is None or view.dns is None:
-            self._take_drop(known)
+            self._drops.take(known)
             return
         self._requests.add(view)
-        if view.server.services:
-            self._servers.learn_end(view.server, view.server.node or (view.node if view.at_client is False else ""))
-        self._learn_client(view)
+        self._servers.learn_view(view)
         self._settle()
-
-    def _learn_client(self, view: View) -> None:
-        if view.client.services:
-            self._servers.learn_end(view.client, view.client.node or (view.node if view.at_client else ""))
-
-    def _take_drop(self, known: Told) -> None:
-        flow, error, client = known.flow, known.connection.error, known.source
-        dropped = flow.verdict == flow_pb2.DROPPED
-        why = error if dropped or error in _LOCAL_ERRORS else ""
-        if dropped and not why and flow.drop_reason_desc in flow_pb2.DropReason.values():
-            why = flow_pb2.DropReason.Name(flow.drop_reason_desc)
-        if why:
-            self._drops.add(client.address, client.port, nanoseconds(flow.time), why)
 
     def _settle(self) -> None:
         for request in self._requests.settled():
@@ -123,12 +107,11 @@ class DnsAnswer:
     def take_context(self, known: Told) -> None:
         """The same, of what it tells."""
         if (view := view_told(known)) is None or view.dns is None:
-            source, observed = known.source, known.connection.observed_at_source
-            self._servers.learn_end(source, source.node or (known.flow.node_name if observed else ""))
-            self.take(known)
+            self._servers.learn_opener(known)
+            self._drops.take(known)
             return
         self._others.add(view)
-        self._learn_client(view)
+        self._servers.learn_view(view)
 
     def cover(self, coverage: Coverage) -> None:
         """How far an answer of the server can be trusted."""
@@ -154,7 +137,8 @@ class DnsAnswer:
         worst = sorted(self._kept().items(), key=lambda each: (RANKS.get(each[1].result, FAILURE_RANK), -each[0].time))
         names: dict[str, None] = {}
         for request, key in worst:
-            if self._looked.get(key.name, 0) < request.view.changed:
+            told = request.view.dns is not None and request.view.dns.fate
+            if not told and self._looked.get(key.name, 0) < request.view.changed:
                 names[key.name] = None
         found, self._asked_for = filters.of_names(names)
         return (*found, *filters.of_callers(services), filters.of_drops()) if found else ()
@@ -174,9 +158,16 @@ class DnsAnswer:
         """All that is looked into."""
         return self._absent | self._troubled
 
-    def looked(self) -> None:
-        """A second look has ended: what was fetched for it is put together, also with what was known before."""
+    def looked(self, doubt: str = "") -> None:
+        """A second look has ended: what was fetched for it is put together, also with what was known before.
+
+        doubt: why it did not bring all.
+        """
         names = set(self._asked_for)
+        if doubt and names:
+            self._doubts |= dict.fromkeys(names, doubt)
+        elif doubt:
+            self._reach.doubt = doubt
         for request in self._recent:
             view = request.at_client
             if view is not None and request.at_server is None and view.dns is not None and view.dns.name in names:
@@ -189,6 +180,7 @@ class DnsAnswer:
         self._judgements.clear()
         if len(self._looked) > MOST_RECENT:
             self._looked.clear()
+            self._doubts.clear()
         self._looked |= dict.fromkeys(self._asked_for, self._requests.watermark)
         self._covered = self._requests.watermark
 
@@ -254,7 +246,9 @@ class DnsAnswer:
         if self._filtered and not view.dns.fate and self._looked.get(view.dns.name, 0) < view.changed:
             return Judgement(extension_pb2.FATE_UNKNOWN, "what its server did was not asked for (yet)")
         upstream = upstream_of(request, self._recent, self._servers)
-        judgement = Judge(self._reach, self._servers, self._drops).fate(request, upstream)
+        doubt = self._doubts.get(view.dns.name)
+        reach = self._reach.doubtful(doubt) if doubt else self._reach
+        judgement = Judge(reach, self._servers, self._drops).fate(request, upstream)
         if view.changed < self._requests.watermark - YOUNG_NS:
             self._judgements[request] = judgement
         return judgement

@@ -5,25 +5,20 @@ Nothing is concluded from what was not seen unless coverage says that it would h
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
-from flows.flow.answers.reach import Reach
-from flows.flow.answers.recent import AFTER_NS, BEFORE_NS, Recent
-from flows.flow.answers.requests import Request, Requests
 from flows.flow.answers.view import SLOW_NS, State, View, is_slow, rcode_name
 from flows.proto import extension_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
+    from flows.flow.answers.drops import Drops
     from flows.flow.answers.party import Party
-    from flows.proto.flows_pb2 import Coverage
-
-# Addresses and Services behind which pods were seen, and drops: those that were learnt or changed last.
-MOST_SERVERS, MOST_DROPS = 10_000, 10_000
-# Pods behind one Service.
-MOST_PODS = 256
+    from flows.flow.answers.reach import Reach
+    from flows.flow.answers.recent import Recent
+    from flows.flow.answers.requests import Request
+    from flows.flow.answers.servers import Servers
 
 
 class Judgement(NamedTuple):
@@ -31,95 +26,6 @@ class Judgement(NamedTuple):
 
     fate: int
     evidence: str
-
-
-class Servers:
-    """Where DNS servers are, as queries that both ends saw have shown."""
-
-    def __init__(self) -> None:
-        self._behind: OrderedDict[str, dict[str, str]] = OrderedDict()
-        self._ends: set[tuple[str, str, tuple[str, ...]]] = set()  # that were learnt, and still are as they were
-
-    def learn(self, request: Request) -> None:
-        """Takes what a request tells of the address that was asked, and of who answered there."""
-        if (view := request.at_server) is None:
-            return
-        keys = {view.server.address, *view.server.services}
-        if (client := request.at_client) is not None:
-            keys |= {client.server.address, client.server.service}
-        self._note(keys - {""}, view.server.address, view.node)
-
-    def learn_end(self, end: Party, node: str) -> None:
-        """Takes that a pod which Services select runs on a node; "": that is not known."""
-        known = (end.address, node, end.services)
-        if node and end.services and known not in self._ends:
-            self._note(end.services, end.address, node)
-            self._ends.add(known)
-
-    def _note(self, keys: Iterable[str], address: str, node: str) -> None:
-        for key in keys:
-            behind = self._behind.get(key)
-            if behind is None:
-                behind = self._behind[key] = {}
-            if behind.get(address) == node:  # as nearly always
-                continue
-            if address in behind or len(behind) < MOST_PODS:
-                behind[address] = node
-            self._behind.move_to_end(key)
-            self._ends.clear()
-        while len(self._behind) > MOST_SERVERS:
-            self._behind.popitem(last=False)
-
-    def behind(self, server: Party) -> dict[str, str]:
-        """Addresses of the servers behind an end, and their nodes; itself if its node is known."""
-        found = dict(self._behind.get(server.address, {})) or dict(self._behind.get(server.service, {}))
-        if server.node and not server.service:
-            found.setdefault(server.address, server.node)
-        return found
-
-
-class Drops:
-    """DNS packets of which a flow says that they were dropped, by the client's address and port."""
-
-    def __init__(self) -> None:
-        self._drops: OrderedDict[tuple[str, int], tuple[int, str]] = OrderedDict()
-
-    def add(self, address: str, port: int, time: int, why: str) -> None:
-        """One more."""
-        self._drops[address, port] = (time, why)
-        self._drops.move_to_end((address, port))
-        if len(self._drops) > MOST_DROPS:
-            self._drops.popitem(last=False)
-
-    def why(self, view: View) -> str:
-        """Of the query's packet, or ""."""
-        time, why = self._drops.get((view.client.address, view.client.port), (0, ""))
-        return why if view.time - BEFORE_NS <= time <= view.time + AFTER_NS else ""
-
-
-def fates(views: Iterable[View], coverage: Coverage | None) -> dict[tuple[str, int, int], Judgement]:
-    """Of all failed, slow and unanswered DNS queries, by (node, connection id, request number) of each end's view.
-
-    views: of one end of one query each (view.view_of), of all ends there are, in order of time.
-    """
-    requests, servers = Requests(), Servers()
-    found: list[Request] = []
-    for view in views:
-        if view.dns is not None:
-            requests.add(view)
-    for request in requests.end():
-        servers.learn(request)
-        found.append(request)
-    recent = Recent(len(found))
-    for request in found:
-        recent.add(request)
-    judge = Judge(Reach(coverage) if coverage is not None else Reach(), servers, Drops())
-    told: dict[tuple[str, int, int], Judgement] = {}
-    for request in found:
-        if troubled(request):
-            judgement = judge.fate(request, upstream_of(request, recent, servers))
-            told |= {(view.node, view.connection, view.number): judgement for view in request.views}
-    return told
 
 
 def troubled(request: Request) -> bool:

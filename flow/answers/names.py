@@ -203,8 +203,9 @@ class NamesAnswer:
         found = filters.of_connections((each.client.address for each in new), addresses)
         return (*found, *filters.of_services(vain), *filters.of_service_names(vain))
 
-    def looked(self) -> None:
-        """A second look has ended."""
+    def looked(self, doubt: str = "") -> None:
+        """A second look has ended. doubt: why it did not bring all."""
+        self._reach.doubt = self._reach.doubt or doubt
         self._looked_ns = max((each.ended for each in self._unlinked), default=self._looked_ns)
 
     def end(self) -> None:

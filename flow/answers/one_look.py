@@ -38,5 +38,5 @@ class OneLook:
         """Nothing is wanted."""
         return ()
 
-    def looked(self) -> None:
+    def looked(self, doubt: str = "") -> None:
         """There was no second look."""

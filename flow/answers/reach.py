@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING
 
 from flows.flow.answers.view import nanoseconds
@@ -25,7 +26,9 @@ _WITHOUT_LOSS = frozenset({flows_pb2.UNNAMED})
 class Reach:
     """What coverage tells; several answers may tell of the same nodes. told: whether any did."""
 
-    def __init__(self, *coverages: Coverage) -> None:
+    def __init__(self, *coverages: Coverage, doubt: str = "") -> None:
+        """doubt: why nothing follows from what was not seen, whatever was watched; "": nothing speaks against it."""
+        self.doubt = doubt
         self._nodes: dict[str, list[NodeCoverage]] = {}
         self._nameless = False
         self.told = False
@@ -43,6 +46,12 @@ class Reach:
             fresh.setdefault(node.node, []).append(node)
         self._nodes |= fresh
 
+    def doubtful(self, doubt: str) -> Reach:
+        """A copy with this doubt."""
+        other = copy(self)
+        other.doubt = doubt
+        return other
+
     @property
     def nodes(self) -> frozenset[str]:
         """All that are known."""
@@ -50,8 +59,8 @@ class Reach:
 
     def flaw(self, node: str, from_ns: int, to_ns: int) -> str:
         """Why "not seen" means nothing at a node in that time; "" if it means that it was not there."""
-        if not self.told:
-            return "the server does not tell what was watched"
+        if self.doubt or not self.told:
+            return self.doubt or "the server does not tell what was watched"
         if node not in self._nodes:
             return f"{node or 'its node'} has no agent"
         return next((flaw for each in self._nodes[node] if (flaw := _flaw(each, from_ns, to_ns))), "")
@@ -62,8 +71,8 @@ class Reach:
 
     def flaw_anywhere(self, from_ns: int, to_ns: int) -> str:
         """The same of all nodes: for what may have been at any of them."""
-        if not self.told:
-            return "the server does not tell what was watched"
+        if self.doubt or not self.told:
+            return self.doubt or "the server does not tell what was watched"
         if self._nameless or not self._nodes:
             return "not all nodes are known"
         return next((flaw for node in sorted(self._nodes) if (flaw := self.flaw(node, from_ns, to_ns))), "")

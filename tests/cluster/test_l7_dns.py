@@ -25,6 +25,7 @@ from flows.proto import extension_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from conftest import Demo
 
@@ -216,6 +217,33 @@ def test_flows_dns_says_where_a_query_died(asked: dict[str, Asked], title: str) 
     assert found.keys() == {case.fate}, found
 
 
+@pytest.mark.timeout(90)
+def test_the_relay_says_it_in_the_flows_themselves(demo: Demo, asked: dict[str, Asked]) -> None:
+    flows = demo.observe("--protocol", "dns", "--since", "3m")
+    for title, made in asked.items():
+        ours = [flow for flow in flows if flow["l7"]["dns"]["query"] == f"{made.name}." and made.pod["name"] in ends(flow)]
+        said = [flow["extensions"]["connection"]["request"]["dns"] for flow in ours]
+        told = {(dns.get("fate"), bool(dns.get("fate_evidence"))) for dns in said if "fate" in dns}
+        assert told == {(FATES[title].fate, True)}, (title, said)
+
+
+@pytest.mark.timeout(60)
+def test_who_may_not_see_the_name_servers_flows_is_told_the_cause_all_the_same(
+    demo: Demo, asked: dict[str, Asked], tmp_path: Path
+) -> None:
+    token, made = tmp_path / "token", asked["SERVFAIL of the upstream"]
+    token.write_text(demo.ok("token", "demo/viewer"))
+    server = ("--server", f"tls://{layout.NODES[0].address}:31245", "--tls-ca-cert-files", str(layout.FLOWS_CA))
+    words = (*server, "--token-file", str(token), "--from", f"demo/{made.pod['name']}", "--since", "3m")
+    found = {(row["cause"], row["evidence"]) for row in rows(*words) if row["name"] == made.name}
+    assert found == {("UPSTREAM_FAILED", "told from flows of which some are not shown to you")}
+
+
+def ends(flow: Json) -> set[str]:
+    """Names of the pods that speak."""
+    return {flow[side].get("pod_name", "") for side in ("source", "destination")}
+
+
 @pytest.mark.timeout(60)
 def test_a_name_server_that_hangs_is_silent(demo: Demo) -> None:
     client, name = one(demo, "demo/store-"), f"x{secrets.token_hex(4)}.any.test"
@@ -277,18 +305,8 @@ def test_a_query_and_its_answer_are_lines_as_hubble_prints_them(demo: Demo) -> N
         rf'dns-response .*FORWARDED \(DNS Answer "192\.0\.2\.53" TTL: \d+ \(\S+ {known}\. A\)\)',
     ]
     end, lines = time.monotonic() + 10, list[str]()
-    argv = [
-        sys.executable,
-        "-m",
-        "flows.cli.main",
-        "observe",
-        "--protocol",
-        "dns",
-        "--pod",
-        f"demo/{player['name']}",
-        "--last",
-        "50",
-    ]
+    pod = f"demo/{player['name']}"
+    argv = [sys.executable, "-m", "flows.cli.main", "observe", "--protocol", "dns", "--pod", pod, "--since", "1m"]
     while not all(any(re.search(form, line) for line in lines) for form in forms):
         assert time.monotonic() < end, (forms, lines[-8:])
         lines = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()

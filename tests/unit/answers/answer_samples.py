@@ -109,6 +109,7 @@ class Query:
             assert self.took is not None
             request.latency.FromNanoseconds(round(self.took * SECOND))
             flow.l7.latency_ns = round(self.took * SECOND)
+            request.dns.rcode = self.rcode
             flow.l7.dns.rcode, flow.l7.dns.ips[:], flow.l7.dns.ttl = (
                 self.rcode,
                 list(self.ips) if not self.rcode else [],

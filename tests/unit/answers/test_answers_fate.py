@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from answer_feeds import coverage, fed, rows
 from answer_samples import (
@@ -21,11 +23,15 @@ from answer_samples import (
 )
 
 from flows.flow.answers.dns import DnsAnswer
-from flows.flow.answers.fate import fates
-from flows.flow.answers.told import extension_of
+from flows.flow.answers.fates import Fates
+from flows.flow.answers.told import extension_of, told
 from flows.flow.answers.view import view_of
 from flows.proto import extension_pb2
 from flows.proto.flow_pb2 import Flow
+
+if TYPE_CHECKING:
+    from flows.flow.answers.fate import Judgement
+    from flows.proto.flows_pb2 import Coverage
 
 LOST = Query("lost.example.com", took=None, gave_up=5.0)
 FAILED = Query("bad.example.com", rcode=2)
@@ -98,6 +104,14 @@ CASES = {
 }  # fmt: skip
 
 
+def judged(flows: list[Flow], covered: Coverage | None, of: Query) -> Judgement:
+    fates = Fates()
+    for flow in flows:
+        fates.take(told(flow))
+    fates.settle()
+    return fates.judged(covered)[of.node, of.connection, of.number]
+
+
 def trouble(answer: DnsAnswer) -> dict[str, object]:
     return next(row for row in rows(answer) if row["cause"] is not None and row["client"] == "demo/svc-a")
 
@@ -111,11 +125,9 @@ def test_a_cause_and_its_evidence(cause: str, case: tuple[list[Query], object, s
 
 
 @pytest.mark.parametrize(("cause", "case"), CASES.items(), ids=CASES)
-def test_the_same_as_a_function_of_observations(cause: str, case: tuple[list[Query], object, str]) -> None:
-    queries, told, evidence = case
-    views = [view for flow in ordered(flow for query in queries for flow in query.flows()) if (view := view_of(flow))]
-    client = queries[0]
-    judgement = fates(views, told)[client.node, client.connection, client.number]  # type: ignore[arg-type]
+def test_the_same_to_who_serves_flows(cause: str, case: tuple[list[Query], object, str]) -> None:
+    queries, covered, evidence = case
+    judgement = judged(ordered(flow for query in queries for flow in query.flows()), covered, queries[0])
     name = extension_pb2.Fate.Name(judgement.fate)
     assert name == ("FATE_UNKNOWN" if cause.startswith("unknown") else cause.strip())
     assert evidence in judgement.evidence
@@ -187,6 +199,29 @@ def test_a_second_look_brings_only_what_the_first_did_not() -> None:
     translated = server_view(LOST, client=Pod("", "192.168.0.1"), port=1_024, took=0.001)
     answer = fed(DnsAnswer(filtered=True), LOST.flows(), COMPLETE, look=translated.flows())
     assert [(row["result"], row["count"], row["cause"]) for row in rows(answer)] == [("unanswered", 1, "LOST_TO_CLIENT")]
+
+
+@pytest.mark.parametrize("filtered", [True, False])
+def test_nothing_follows_from_what_a_second_look_did_not_bring_if_it_did_not_bring_all(*, filtered: bool) -> None:
+    answer = DnsAnswer(filtered=filtered)
+    for flow in ordered(flow for query in (LOST, *KNOWN) for flow in query.flows()):
+        answer.add(flow)
+    answer.end()
+    answer.cover(COMPLETE)
+    answer.more()
+    answer.looked("too much of it")
+    assert (trouble(answer)["cause"], trouble(answer)["evidence"]) == (
+        "unknown",
+        "not seen at kube-system/kube-dns, but too much of it",
+    )
+
+
+def test_what_the_server_told_is_not_asked_for() -> None:
+    answer = DnsAnswer(filtered=True)
+    for flow in Query("x.example.com", took=None, gave_up=5.0, fate=extension_pb2.NEVER_LEFT).flows():
+        answer.add(flow)
+    answer.end()
+    assert not any(each.dns_query for each in answer.more())
 
 
 def test_a_second_look_begins_with_what_is_to_be_explained() -> None:
