@@ -170,12 +170,12 @@ def build_parser(command: str) -> Parser:
 def _add_requests(parser: Parser, defaults: ProbeSettings) -> None:
     add = parser.add_argument
     add("--no-requests", action="store_true", help="look at no first bytes: no DNS, HTTP and TLS, only connections")
-    add("--no-plaintext", action="store_true", help="do not read what OpenSSL encrypts: of TLS its ClientHello only")
+    add("--no-plaintext", action="store_true", help="do not read what OpenSSL and GnuTLS encrypt: of TLS its ClientHello only")
     add("--no-plaintext-of", metavar="NAMESPACE", action="append", default=[],
         help="do not read what pods of this namespace encrypt; may be repeated")  # fmt: skip
     add("--plaintext-budget", type=percent, default=PlaintextSettings().budget_percent, metavar="PERCENT",
-        help="of all CPUs' time, that stopping at calls of OpenSSL may take; beyond, plaintext is read in slices of a second and "
-        f"the rest told as sampled; 100: always read; default {PlaintextSettings().budget_percent:g}")  # fmt: skip
+        help="of all CPUs' time, that stopping at calls of these libraries may take; beyond, plaintext is read in slices of a "
+        f"second and the rest told as sampled; 100: always read; default {PlaintextSettings().budget_percent:g}")  # fmt: skip
     add("--requests", type=request_capacity, default=DEFAULT_REQUESTS, metavar="N",
         help=f"how many requests to keep with their answers, default {DEFAULT_REQUESTS}")  # fmt: skip
     add("--requests-per-second", type=request_capacity, default=defaults.payloads_per_second // 4, metavar="N",

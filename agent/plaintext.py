@@ -1,4 +1,4 @@
-"""Plaintext: OpenSSL's, attached to by a thread of its own beside the ring's reader: it reads files and waits for the kernel."""
+"""Plaintext of TLS libraries, attached to by a thread of its own beside the ring's reader: it reads files and waits."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ LOSSES = {
 }
 # What is never seen, so that it is said once how much of it there is.
 BLIND = {
-    PlaintextCounter.SOCKET_UNKNOWN: "calls of OpenSSL were not looked at, for the socket behind them is not known (memory BIOs)",
-    PlaintextCounter.UNREADABLE: "buffers of OpenSSL could not be read",
+    PlaintextCounter.SOCKET_UNKNOWN: "calls of OpenSSL or GnuTLS were not looked at, for their socket is not known (memory BIOs)",
+    PlaintextCounter.UNREADABLE: "buffers of OpenSSL or GnuTLS could not be read",
 }
 
 
 class Plaintext(threading.Thread):
-    """Reads what OpenSSL encrypts, as soon as it is attached. peek() and release() are for the ring's reader."""
+    """Reads what OpenSSL and GnuTLS encrypt, as soon as it is attached. peek() and release() are for the ring's reader."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Plaintext(threading.Thread):
     def run(self) -> None:
         """Attach, and follow processes until the agent ends, with which all is detached.
 
-        Without OpenSSL, or the rights to look at it, flows go on without plaintext.
+        Without them, or the rights to look at it, flows go on without plaintext.
         """
         excluded = self._excluded if self._settings.off_limits else None
         try:
@@ -77,7 +77,7 @@ class Plaintext(threading.Thread):
             return
         self._show_calls(probe)
         self._probe = probe
-        log.info("reading plaintext of OpenSSL in %d files", probe.files())
+        log.info("reading plaintext of OpenSSL and GnuTLS in %d files", probe.files())
         budget = Budget(allowed(self._settings.budget_percent, os.cpu_count() or 1), time.monotonic())
         while True:
             rescan = time.monotonic() + RESCAN_SECONDS

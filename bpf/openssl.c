@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
-/* Entry points on OpenSSL's functions (perf uprobes): what a process writes before it is encrypted, and reads after it is decrypted.
+/* Entry points on functions of OpenSSL and GnuTLS (perf uprobes): what a process writes before it is encrypted, and reads after it is decrypted.
  * agent/probe/openssl_source.py knows each by its name. ctx: struct pt_regs, of which the loader passes the places. */
 #include "openssl_http.h"
 

@@ -49,7 +49,7 @@ static __always_inline bool fill_head(struct plaintext *plain)
 	head->time_ns = bpf_ktime_get_ns();
 	head->acknowledged = plain->other->bytes;
 	head->sent = plain->sent;
-	head->origin = ORIGIN_OPENSSL;
+	head->origin = ORIGIN_TLS_LIBRARY;
 	head->slice = plain->session->slice % SLICES;
 	return true;
 }

@@ -16,7 +16,7 @@ enum payload_kind {
 	HTTP2_MORE,       /* the bytes that follow what was handed over last of a frame that lies in several packets */
 };
 
-enum payload_origin { ORIGIN_PACKET, ORIGIN_OPENSSL };
+enum payload_origin { ORIGIN_PACKET, ORIGIN_TLS_LIBRARY };
 
 #define SLICES 64
 

@@ -34,6 +34,6 @@ class Sampling:
         most = np.maximum.accumulate(self._left_out[::-1])[::-1]  # from each change on
         at = np.maximum(np.searchsorted(self._since, requests["time_ns"], side="right") - 1, 0)
         hashes = pairing_hash(requests["acknowledged"])
-        hashes[origin_of(requests["link"]) == Origin.OPENSSL] = 0  # theirs are of the ports, too, and not known here: it may
+        hashes[origin_of(requests["link"]) == Origin.TLS_LIBRARY] = 0  # theirs are of the ports, too, and not known here: it may
         mask: NDArray[np.bool_] = hashes < most[at]
         return mask

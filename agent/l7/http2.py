@@ -88,7 +88,7 @@ class Http2:
         return dict(+self._counts)
 
     def _take_all(self, payloads: NDArray[np.void]) -> None:
-        keys = _keys(payloads["conn_id"], payloads["origin"] == Origin.OPENSSL)
+        keys = _keys(payloads["conn_id"], payloads["origin"] == Origin.TLS_LIBRARY)
         order = np.lexsort((payloads["number"], payloads["time_ns"], keys))
         payloads, keys = payloads[order], keys[order]
         starts = np.flatnonzero(np.diff(keys, prepend=~keys[:1])).tolist()

@@ -118,7 +118,7 @@ class Requests:
 
     def paused(self, now_ns: int) -> None:
         """Plaintext was not looked at for a while: answers to what waits may have come meanwhile."""
-        self._http1.paused(Origin.OPENSSL)
+        self._http1.paused(Origin.TLS_LIBRARY)
         self._http2.lost(now_ns, plaintext_only=True)
 
     def read(self, records: NDArray[np.void], payloads: Iterable[NDArray[np.void]], to_wall_ns: int) -> Read:

@@ -1,4 +1,4 @@
-"""Plaintext of OpenSSL: what processes below a cgroup write before it is encrypted and read after it is decrypted.
+"""Plaintext of OpenSSL and GnuTLS: what processes below a cgroup write before it is encrypted and read after it is decrypted.
 
 The kernel hands over first bytes of requests and answers (bpf/openssl.c); libraries are found and attached to from here.
 """
@@ -42,11 +42,11 @@ MAX_UNSEEN = 1_024  # processes of which it is told why their TLS is not seen
 
 
 class OpenSslError(ProbeError):
-    """Plaintext of OpenSSL cannot be had; the text says why, and the cure. Everything else works without."""
+    """Plaintext of TLS libraries cannot be had; the text says why, and the cure. Everything else works without."""
 
 
 class OpenSslProbe:
-    """Probes on every OpenSSL that processes of one subtree have. All is gone when this process is, however it ends.
+    """Probes on every OpenSSL and GnuTLS that processes of one subtree have. All is gone when this process is, however it ends.
 
     rescan(), exclude(), pause() and resume() are for one thread; peek(), release() and sample() for one, which may be another.
     """

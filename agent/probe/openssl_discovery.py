@@ -1,4 +1,4 @@
-"""Which processes have OpenSSL, and where: looked for in those that are new or whose mappings changed, and let go with them."""
+"""Which processes have OpenSSL or GnuTLS: looked for in those that are new or whose mappings changed, and let go with them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.agent.probe.openssl_library import Library, Unseen, is_openssl, other_library
+from flows.agent.probe.openssl_library import Library, Unseen, is_seen, other_library
 from flows.agent.probe.openssl_processes import (
     FOLDERS,
     NAMES,
@@ -113,7 +113,7 @@ class Discovery:
                     self._files.add(root, open_in_root(folder, path.encode()))
 
     def _look_at(self, pid: int) -> Iterator[UnseenProcess]:
-        """The executable, which may have OpenSSL built in, and libraries by their names."""
+        """The executable, which may have one built in, and libraries by their names."""
         executable = f"/proc/{pid}/exe"
         text = Path(f"/proc/{pid}/maps").read_bytes()
         path = os.readlink(executable)  # noqa: PTH115 - may name what is gone
@@ -131,7 +131,7 @@ class Discovery:
                     yield UnseenProcess(pid, comm(pid), os.fsdecode(mapping.path), found.reason)
 
     def _look_at_mapping(self, pid: int, folder: int, mapping: Mapping) -> Library | Unseen | None:
-        if not is_openssl(mapping.name):
+        if not is_seen(mapping.name):
             return other_library(mapping.name)
         try:
             return self._files.add(pid, open_in_root(folder, mapping.path), _is_armed(pid, mapping))

@@ -1,4 +1,4 @@
-"""The files with OpenSSL in them that probes are attached to: each once, for as long as somebody has it."""
+"""The files with OpenSSL or GnuTLS in them that probes are attached to: each once, for as long as somebody has it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Files:
         if not isinstance(found, Library):
             return found
         if len(self._attached) >= self._most:
-            return Unseen(f"more than {self._most} files with OpenSSL are in use at once: not seen in plaintext")
+            return Unseen(f"more than {self._most} files with OpenSSL or GnuTLS are in use at once: not seen in plaintext")
         lasting: list[int] = []
         try:
             lasting += self._uprobes.attach(descriptor, found, found.lasting)

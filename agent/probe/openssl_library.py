@@ -1,4 +1,4 @@
-"""What a file has to do with TLS: OpenSSL's functions and structures in it, or a library whose plaintext is not seen."""
+"""What a file has to do with TLS: functions of OpenSSL or GnuTLS in it, or a library whose plaintext is not seen."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from flows.agent.probe.elf import Elf
 from flows.agent.probe.openssl_inner import inner_function, past_landing_pad
 
 READ_WRITE = (b"SSL_read", b"SSL_write")
+RECEIVE_SEND = (b"gnutls_record_recv", b"gnutls_record_send")
 
 # function: programs of bpf/openssl.c at its entry and at its return
 PROBES: dict[bytes, tuple[str | None, str | None]] = {
@@ -21,14 +22,22 @@ PROBES: dict[bytes, tuple[str | None, str | None]] = {
     b"SSL_clear": ("forget_session", None),
     b"ssl_read_internal": ("enter_extended", "leave_read_extended"),
     b"ssl_write_internal": ("enter_extended", "leave_write_extended"),
+    # The same arguments in the same places (gnutls.h). Its sockets are known by what they send.
+    b"gnutls_record_send": ("enter_call", "leave_write"),
+    b"gnutls_record_send2": ("enter_call", "leave_write"),
+    b"gnutls_record_recv": ("enter_call", "leave_read"),
+    b"gnutls_handshake": ("enter_handshake", "leave_handshake"),
+    b"gnutls_deinit": ("forget_session", None),
 }
 # Once or twice in a session's life, where the others come with each request: these stay where the others pause.
-LASTING = frozenset({b"SSL_do_handshake", b"SSL_free", b"SSL_clear"})
+LASTING = frozenset({b"SSL_do_handshake", b"SSL_free", b"SSL_clear", b"gnutls_handshake", b"gnutls_deinit"})
 # What both of two functions call with the arguments of the second: one probe in place of two, and cheaper (openssl_inner.py).
 INNER = {
     b"ssl_read_internal": (b"SSL_read", b"SSL_read_ex"),
     b"ssl_write_internal": (b"SSL_write", b"SSL_write_ex"),
 }
+# What only goes on in the other, where there is one (lib/record.c, since 3.6.3).
+SHELLS = {b"gnutls_record_send": b"gnutls_record_send2"}
 FLAGGED_WRITE = b"SSL_write_ex2"  # since 3.3, whose ssl_write_internal() has one argument more
 
 
@@ -63,7 +72,7 @@ SERIES = {
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """A file with OpenSSL's functions: their offsets in it, and the layout of its structures."""
+    """A file with functions of OpenSSL or GnuTLS: their offsets in it, and the layout of its structures where it is known."""
 
     functions: dict[bytes, int]
     layout: Layout
@@ -86,18 +95,17 @@ class Unseen:
     reason: str
 
 
+SEEN_LIBRARIES = ("libssl.so", "libgnutls.so")
 # Library names that tell of another TLS implementation. NSS's libssl3.so is not OpenSSL's libssl.so.3.
 OTHER_LIBRARIES = {
-    "libgnutls.so": Unseen("GnuTLS is loaded: what it encrypts is not seen in plaintext"),
     "libssl3.so": Unseen("NSS is loaded: what it encrypts is not seen in plaintext"),
 }
 GO = Unseen("Go's crypto/tls: not seen in plaintext")
-STRIPPED = Unseen("a libssl without the functions SSL_read and SSL_write: not seen in plaintext")
 
 
-def is_openssl(name: str) -> bool:
-    """Whether a file is named as OpenSSL's shared library is."""
-    return name == "libssl.so" or name.startswith("libssl.so.")
+def is_seen(name: str) -> bool:
+    """Whether a file is named as the shared library of OpenSSL or GnuTLS is."""
+    return name in SEEN_LIBRARIES or name.startswith(tuple(f"{seen}." for seen in SEEN_LIBRARIES))
 
 
 def other_library(name: str) -> Unseen | None:
@@ -109,14 +117,14 @@ def examine(descriptor: int) -> Library | Unseen | None:
     """What an open library or executable is; None: it has nothing to do with TLS that can be told. Raises ElfError, OSError."""
     elf = Elf(descriptor)
     found = elf.functions((*PROBES, *SERIES, FLAGGED_WRITE), READ_WRITE)
-    if all(name in found for name in READ_WRITE):
+    if any(all(name in found for name in pair) for pair in (READ_WRITE, RECEIVE_SEND)):
         layout = next((layout for name, layout in SERIES.items() if name in found), Layout.UNKNOWN)
         return Library(_probed(elf, found, layout), layout)
     return GO if _is_go_with_tls(elf) else None
 
 
 def _probed(elf: Elf, found: dict[bytes, int], layout: Layout) -> dict[bytes, int]:
-    probed = {name: offset for name, offset in found.items() if name in PROBES and name not in INNER}
+    probed = {name: at for name, at in found.items() if name in PROBES and name not in INNER and SHELLS.get(name) not in found}
     for inner, outer in INNER.items() if layout is not Layout.UNKNOWN else ():
         if all(name in found for name in outer) and not (inner == b"ssl_write_internal" and FLAGGED_WRITE in found):
             offset = inner_function(elf, *(found[name] for name in outer))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.agent.probe.openssl_library import is_openssl, other_library
+from flows.agent.probe.openssl_library import is_seen, other_library
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,13 +21,13 @@ OPENAT2 = 437  # on all machines
 RESOLVE_IN_ROOT = 0x10  # include/uapi/linux/openat2.h: absolute links and .. stay below the container's root
 READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO in a library's place must not stop us
 
-# Where distributions put OpenSSL: looked at once for each root of a container, so that a short-lived curl is seen from its
+# Where distributions put them: looked at once for each root of a container, so that a short-lived curl is seen from its
 # first call on.
 FOLDERS = (
     "usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "usr/lib64", "usr/lib", "lib", "lib64", "usr/local/lib",
     "usr/local/lib64", "opt/conda/lib",
 )  # fmt: skip
-NAMES = ("libssl.so.3", "libssl.so.1.1")
+NAMES = ("libssl.so.3", "libssl.so.1.1", "libgnutls.so.30")
 
 _MAPPING = re.compile(rb"^([0-9a-f]+)-[0-9a-f]+ ..x. ([0-9a-f]+) \S+ [1-9]\d* +(/.*)$", re.MULTILINE)
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -54,7 +54,7 @@ def mappings(text: bytes) -> list[Mapping]:
 
 def tls_mappings(text: bytes) -> list[Mapping]:
     """Of them, those whose names tell of a TLS library."""
-    return [mapping for mapping in mappings(text) if is_openssl(mapping.name) or other_library(mapping.name)]
+    return [mapping for mapping in mappings(text) if is_seen(mapping.name) or other_library(mapping.name)]
 
 
 def processes(folder: str) -> Iterator[tuple[int, int]]:

@@ -60,7 +60,7 @@ class Origin(IntEnum):
     """Where the bytes were read: `enum payload_origin` of bpf/payload.h."""
 
     PACKET = 0
-    OPENSSL = 1
+    TLS_LIBRARY = 1
 
 
 def whole(payloads: NDArray[np.void]) -> NDArray[np.void]:

@@ -167,7 +167,7 @@ def _said(flow: Flow, connection: Connection) -> tuple[str, str]:
     if connection.spoken in _SPOKEN:
         return _SPOKEN[connection.spoken]
     request = connection.request
-    if request.kind == extension_pb2.TLS or request.origin == extension_pb2.OPENSSL:
+    if request.kind == extension_pb2.TLS or request.origin == extension_pb2.TLS_LIBRARY:
         return ENCRYPTED, "TLS"
     if flow.IP.encrypted:
         return ENCRYPTED, ""

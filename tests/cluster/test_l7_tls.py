@@ -76,7 +76,7 @@ def test_https_by_curl_shows_method_path_and_status(demo: Demo, words: tuple[str
     for answer in answers:
         http = answer.flow.l7.http
         assert (http.method, http.code, http.protocol) == (row.method, row.status, protocol)
-        assert answer.request.origin == extension_pb2.OPENSSL
+        assert answer.request.origin == extension_pb2.TLS_LIBRARY
         assert answer.flow.l7.latency_ns > 0
 
 

@@ -47,7 +47,7 @@ def test_requests_and_answers_are_seen_at_both_ends_with_their_sockets(
         assert requests["sequence"].tolist() == [0, *np.cumsum(requests["length"])[:-1]]
         for seen in (requests, answers):
             assert set(seen["conn_id"]) == {cookies[host]}
-            assert set(seen["origin"]) == {Origin.OPENSSL}
+            assert set(seen["origin"]) == {Origin.TLS_LIBRARY}
             assert set(seen["local_port" if host is server else "remote_port"]) == {port}
             assert {ipaddress.IPv6Address(bytes(address)) for address in seen["local_addr"]} == {at(host, version)}
             assert set(seen["netns"]) == {Path(f"/run/netns/{host.netns}").stat().st_ino}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import http.client
 import http.server
+import os
 import socket
 import ssl
 import subprocess
@@ -95,6 +96,25 @@ def get(_: Callable[[Any], None], host: str, port: int, paths: list[str]) -> int
 def curl(_: Callable[[Any], None], *words: str) -> str:
     """What curl prints."""
     return subprocess.run(["curl", "-sk", "-m", "20", *words], capture_output=True, text=True, check=False).stdout
+
+
+def wget(_: Callable[[Any], None], *words: str) -> str:
+    """What wget (GnuTLS) prints of a page, with its head."""
+    argv = ["wget", "-q", "-S", "-O", "-", "--tries=1", "--timeout=20", "--no-check-certificate", *words]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return done.stdout
+
+
+def git(_: Callable[[Any], None], url: str) -> str:
+    """What git says of a repository that is none; its transport is libcurl with GnuTLS."""
+    argv = ["git", "-c", "http.sslVerify=false", "-c", "http.version=HTTP/1.1", "ls-remote", url]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False).stderr
+
+
+def serve_gnutls(_: Callable[[Any], None], pem: Path, port: int) -> None:
+    """Becomes GnuTLS's own server of a page, until it is killed."""
+    argv = ["gnutls-serv", "--http", "--quiet", "-p", str(port), "--x509certfile", str(pem), "--x509keyfile", str(pem)]
+    os.execvp(argv[0], argv)
 
 
 def serve_bytes(say: Callable[[Any], None], pem: Path, reads: list[int], total: int, answer: bytes) -> bytes:

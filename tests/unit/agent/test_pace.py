@@ -100,7 +100,7 @@ def test_what_left_before_a_flood_was_noticed_is_thinned_once_as_the_kernel_woul
     asked["acknowledged"] = answered["sequence"] = numbers
     others = [payloads(count, kind) for kind in PayloadKind if kind > PayloadKind.HTTP_RESPONSE]
     plain = payloads(count)
-    plain["origin"] = Origin.OPENSSL
+    plain["origin"] = Origin.TLS_LIBRARY
     both = np.concatenate((asked, answered))
     waiting = (both, plain, *others)
     assert [each is same for each, same in zip(pace.thin(waiting), waiting, strict=True)] == [True] * len(waiting)

@@ -186,7 +186,7 @@ def test_a_request_from_before_a_pause_of_plaintext_is_not_told_unanswered(
     """The last batch of before is paired first: what it answers waits no more."""
     pausing: Any = PausingPlaintext()
     with_requests._plaintext = pausing
-    answered, open_ = (http1_samples.Stream(conn_id=number, origin=Origin.OPENSSL) for number in (7, 8))
+    answered, open_ = (http1_samples.Stream(conn_id=number, origin=Origin.TLS_LIBRARY) for number in (7, 8))
     pausing.waiting = (answered.ask(), open_.ask())
     with_requests.batch()
     pausing.waiting, pausing.slice = (answered.answer(),), 1

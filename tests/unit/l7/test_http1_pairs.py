@@ -189,7 +189,7 @@ def test_both_ends_and_both_origins_of_a_connection_are_apart() -> None:
     station, payloads = Station(), []
     for conn_id, client, origin in (
         (1, True, Origin.PACKET),
-        (1, True, Origin.OPENSSL),
+        (1, True, Origin.TLS_LIBRARY),
         (1, False, Origin.PACKET),
         (2, False, Origin.PACKET),
     ):

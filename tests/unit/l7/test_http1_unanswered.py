@@ -80,7 +80,7 @@ def test_what_was_not_looked_for_is_not_told_unanswered(shares: list[tuple[int, 
 
 @pytest.mark.parametrize(("share", "told"), [(1.0, True), (0.999_999, False)])
 def test_of_plaintext_any_answer_may_have_been_left_out_while_there_was_a_sample(share: float, told: bool) -> None:
-    station = Station().take(Stream(origin=Origin.OPENSSL).ask(time_ns=T0))
+    station = Station().take(Stream(origin=Origin.TLS_LIBRARY).ask(time_ns=T0))
     station.http.sampling.begin(left_out(share), T0 + 1)
     assert [event for _, event, _ in station.end(1, T0 + MS).events] == [Event.REQUEST] + [Event.NO_RESPONSE] * told
 
@@ -99,26 +99,26 @@ def test_a_sample_is_of_those_whose_answers_leave() -> None:
 
 def test_an_answer_is_never_of_a_request_from_before_a_pause() -> None:
     """What passed in between was not counted, so that the numbers go on as if nothing had."""
-    stream = Stream(origin=Origin.OPENSSL)
+    stream = Stream(origin=Origin.TLS_LIBRARY)
     station = Station().take(stream.ask(slice=3))
-    station.http.paused(Origin.OPENSSL)
+    station.http.paused(Origin.TLS_LIBRARY)
     station.take(stream.answer(slice=4)).settle()
     assert [row["state"] for row in station.rows()] == [State.ASKED, State.ALONE]
     assert station.http.counts() == {"http: answer not seen": 1}
 
 
 def test_slices_are_told_apart_without_a_word_of_the_pause() -> None:
-    stream = Stream(origin=Origin.OPENSSL)
+    stream = Stream(origin=Origin.TLS_LIBRARY)
     station = Station().take(stream.ask(slice=63)).take(stream.answer(slice=0)).settle()
     assert [row["state"] for row in station.rows()] == [State.ASKED, State.ALONE]
     station.take(stream.ask(slice=0)).take(stream.answer(slice=0)).settle()
     assert station.row(2)["state"] == State.ANSWERED
 
 
-@pytest.mark.parametrize(("origin", "told"), [(Origin.OPENSSL, False), (Origin.PACKET, True)])
+@pytest.mark.parametrize(("origin", "told"), [(Origin.TLS_LIBRARY, False), (Origin.PACKET, True)])
 def test_after_a_pause_of_plaintext_only_packets_are_known_to_have_had_no_answer(origin: Origin, told: bool) -> None:
     station = Station().take(Stream(origin=origin).ask())
-    station.http.paused(Origin.OPENSSL)
+    station.http.paused(Origin.TLS_LIBRARY)
     station.expire(T0 + 61 * 10**9).end(1, T0 + 62 * 10**9)
     assert (station.row()["state"] == State.UNANSWERED) is told
     assert (Event.NO_RESPONSE in [event for _, event, _ in station.events]) is told

@@ -151,6 +151,6 @@ def test_connections_and_plaintext_of_openssl_are_kept_apart() -> None:
     talk = talked(asked_and_answered)
     plain, other = talk.records(), talk.records(conn_id=8)
     tls = talk.records()
-    tls["origin"] = Origin.OPENSSL
+    tls["origin"] = Origin.TLS_LIBRARY
     seen = Seen().take(np.concatenate([plain, other, tls]))
     assert (seen.column("status"), sorted(seen.column("origin"))) == ([404] * 3, [0, 0, 1])

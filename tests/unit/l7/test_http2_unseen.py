@@ -91,7 +91,7 @@ def test_no_answer_is_not_called_unanswered_when_records_were_lost() -> None:
     assert seen.handler.counts() == {"http2_records_lost": 1, "http2_answers_unknown": 1}
 
 
-@pytest.mark.parametrize(("origin", "told"), [(Origin.OPENSSL, False), (Origin.PACKET, True)])
+@pytest.mark.parametrize(("origin", "told"), [(Origin.TLS_LIBRARY, False), (Origin.PACKET, True)])
 def test_after_a_pause_of_plaintext_only_packets_are_known_to_have_had_no_answer(origin: Origin, told: bool) -> None:
     records = talked(lambda talk: talk.get("/x")).records()
     records["origin"] = origin

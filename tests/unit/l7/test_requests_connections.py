@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("clock")
 def test_plaintext_of_openssl_does_not_make_its_connection_plain() -> None:
     door = Door()
     hello = tls_samples.payload(tls_samples.client_hello(tls_samples.server_name(b"web.example.com")), conn_id=1)
-    stream = http1_samples.Stream(conn_id=1, origin=Origin.OPENSSL)
+    stream = http1_samples.Stream(conn_id=1, origin=Origin.TLS_LIBRARY)
     read = door.read(hello, stream.ask(), records=record(conn_id=1))
     assert read.records["icmp_code"][0] == SPOKEN["tls"]
     assert [spoken for _, spoken, _, _ in door.told(read) if spoken] == [SPOKEN["tls"]]

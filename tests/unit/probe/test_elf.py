@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flows.agent.probe.elf import DYNSYM, HEADER, SECTION, SEGMENT, SYMBOL, SYMTAB, Elf, ElfError
 from flows.agent.probe.openssl_inner import X86_64, inner_function, past_landing_pad
-from flows.agent.probe.openssl_library import GO, INNER, PROBES, Layout, Library, examine, is_openssl, other_library
+from flows.agent.probe.openssl_library import GO, INNER, PROBES, SHELLS, Layout, Library, examine, is_seen, other_library
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +96,7 @@ def test_a_name_that_is_the_end_of_another_is_found(descriptor: int) -> None:
     assert opened(descriptor, shared).functions((b"SSL_read",), ()) == {b"SSL_read": CODE + 0x10}
 
 
-ALL = {name: 0x10 * at for at, name in enumerate(PROBES) if name not in INNER}
+ALL = {name: 0x10 * at for at, name in enumerate(PROBES) if name not in INNER and name not in SHELLS}
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,33 @@ ALL = {name: 0x10 * at for at, name in enumerate(PROBES) if name not in INNER}
 def test_the_series_is_told_by_its_functions(descriptor: int, extra: list[bytes], layout: Layout) -> None:
     opened(descriptor, elf({**ALL, **dict.fromkeys(extra, 0x700)}))
     assert examine(descriptor) == Library({name: CODE + offset for name, offset in ALL.items()}, layout)
+
+
+GNUTLS = {b"gnutls_record_recv": 0x100, b"gnutls_record_send": 0x200, b"gnutls_handshake": 0x300, b"gnutls_deinit": 0x400}
+SEND_2 = {b"gnutls_record_send2": 0x500}
+
+
+def without(symbols: dict[bytes, int], name: bytes) -> dict[bytes, int]:
+    return {other: at for other, at in symbols.items() if other != name}
+
+
+@pytest.mark.parametrize(
+    ("symbols", "probed"),
+    [
+        (GNUTLS, GNUTLS),
+        (GNUTLS | SEND_2, without(GNUTLS, b"gnutls_record_send") | SEND_2),
+        (without(GNUTLS, b"gnutls_record_recv"), None),
+    ],
+    ids=["before 3.6.3", "one function for both ways to send", "a part of it"],
+)  # fmt: skip
+def test_gnutls_has_functions_of_the_same_form(
+    descriptor: int, symbols: dict[bytes, int], probed: dict[bytes, int] | None
+) -> None:
+    opened(descriptor, elf(symbols))
+    found = examine(descriptor)
+    assert found == (probed and Library({name: CODE + at for name, at in probed.items()}, Layout.UNKNOWN))
+    if isinstance(found, Library):
+        assert sorted(found.lasting) == [b"gnutls_deinit", b"gnutls_handshake"]
 
 
 def test_what_is_found_behind_two_functions_takes_their_place(descriptor: int) -> None:
@@ -185,14 +212,15 @@ def test_go_is_told_by_its_line_table(descriptor: int, sections: dict[bytes, byt
 
 
 @pytest.mark.parametrize(
-    ("name", "openssl", "other"),
+    ("name", "seen", "other"),
     [
         ("libssl.so.3", True, False), ("libssl.so", True, False), ("libssl.so.1.1", True, False),
-        ("libssl3.so", False, True), ("libgnutls.so.30", False, True), ("libsslx.so.3", False, False),
+        ("libssl3.so", False, True), ("libsslx.so.3", False, False), ("libgnutls.so.30", True, False),
+        ("libgnutlsxx.so.30", False, False),
     ],
 )  # fmt: skip
-def test_libraries_are_told_by_their_names(name: str, openssl: bool, other: bool) -> None:
-    assert (is_openssl(name), other_library(name) is not None) == (openssl, other)
+def test_libraries_are_told_by_their_names(name: str, seen: bool, other: bool) -> None:
+    assert (is_seen(name), other_library(name) is not None) == (seen, other)
 
 
 def parse(content: bytes) -> None:

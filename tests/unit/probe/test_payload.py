@@ -36,7 +36,7 @@ HEAD = b"".join(
         bytes.fromhex("04"),  # u8 kind: DNS
         bytes.fromhex("11"),  # u8 protocol: UDP
         bytes.fromhex("01"),  # u8 sent
-        bytes.fromhex("01"),  # u8 origin: OPENSSL
+        bytes.fromhex("01"),  # u8 origin: TLS_LIBRARY
         bytes.fromhex("09"),  # u8 slice
         bytes(5),  # u8 zero[5]
     ]
@@ -51,7 +51,7 @@ def test_a_payload_of_the_kernel_is_decoded_field_by_field(dtype: np.dtype[np.vo
     assert numbers == {
         "time_ns": 1, "conn_id": 1 << 63 | 2, "cgroup_id": 3, "comm": b"nginx", "pid": 4, "netns": 5,
         "sequence": (1 << 32) - 2, "acknowledged": 6, "length": 7, "number": 8, "captured": 3, "local_port": 53,
-        "remote_port": 443, "kind": PayloadKind.DNS, "protocol": 17, "sent": 1, "origin": Origin.OPENSSL, "slice": 9,
+        "remote_port": 443, "kind": PayloadKind.DNS, "protocol": 17, "sent": 1, "origin": Origin.TLS_LIBRARY, "slice": 9,
     }  # fmt: skip
     assert bytes(payload["local_addr"][12:]) == bytes([10, 0, 0, 1])
     assert bytes(payload["remote_addr"]) == bytes.fromhex("fd000000000000000000000000000002")
