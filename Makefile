@@ -10,7 +10,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 IMPORTED := agent cli demo flow kube proto relay wire
 # What the agent and the demo cluster run, and what tests and benchmarks make traffic with.
 PACKAGES := ca-certificates curl dnsmasq-base git gnutls-bin iperf3 iproute2 iputils-ping libc6-dev libnginx-mod-http-lua nftables \
-	nginx-light procps python3-bpfcc python3-venv wget wrk
+	nginx-light nodejs procps python3-bpfcc python3-venv wget wrk
 
 help: ## list the jobs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20

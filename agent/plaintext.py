@@ -39,7 +39,7 @@ LOSSES = {
 }
 # What is never seen, so that it is said once how much of it there is.
 BLIND = {
-    PlaintextCounter.SOCKET_UNKNOWN: "calls of OpenSSL or GnuTLS were not looked at, for their socket is not known (memory BIOs)",
+    PlaintextCounter.SOCKET_UNKNOWN: "calls of OpenSSL or GnuTLS were not looked at, for their socket is not known (another thread sends)",
     PlaintextCounter.UNREADABLE: "buffers of OpenSSL or GnuTLS could not be read",
 }
 

@@ -72,7 +72,7 @@ static __always_inline void on_first_bytes(
 		emit_whole(skb, sk, segment, taken, slot, HTTP_REQUEST);
 	} else if (whole && begins_hello(slot->text)) {
 		if (segment->egress)
-			show_sender(skb, sk);
+			show_sender(skb, sk, slot);
 		emit_whole(skb, sk, segment, taken, slot, TLS_HELLO);
 	} else {
 		http2 = http2_connections.sk_storage_get(sk, 0, 0);
@@ -82,7 +82,7 @@ static __always_inline void on_first_bytes(
 		if (http2 && preface)
 			emit_short(skb, sk, segment, taken, slot, HTTP2);
 		if (!http2 && whole && segment->egress && is_encrypted(slot->text))
-			show_sender(skb, sk);
+			show_sender(skb, sk, slot);
 		if (http2)
 			on_http2_side(skb, sk, segment, taken, segment->egress ? &http2->sent : &http2->received, slot->text);
 	}

@@ -74,9 +74,9 @@ static __always_inline void begin_slice(struct session *session, u64 slice)
 		lose_frames(&session->received);
 }
 
-static __always_inline struct session *session_of(struct call *call, struct plaintext_rules *rules)
+static __always_inline struct session *session_of(u64 ssl, struct plaintext_rules *rules)
 {
-	struct session_key key = { .process = bpf_get_current_pid_tgid() >> 32, .ssl = call->ssl };
+	struct session_key key = { .process = bpf_get_current_pid_tgid() >> 32, .ssl = ssl };
 	struct session *session = sessions.lookup(&key);
 	struct session fresh = { .slice = rules->slice };
 
@@ -90,9 +90,21 @@ static __always_inline struct session *session_of(struct call *call, struct plai
 	if (!session)
 		return 0;
 	begin_slice(session, rules->slice);
-	if (call->cookie)
-		take_socket(session, call->socket, call->cookie);
 	return session;
+}
+
+/* What a session of this thread had encrypted was sent meanwhile. */
+static __always_inline void take_unsent(struct unsent *unsent, struct plaintext_rules *rules)
+{
+	struct session *session;
+
+	if (!unsent->cookie)
+		return;
+	session = session_of(unsent->ssl, rules);
+	if (session)
+		take_socket(session, unsent->socket, unsent->cookie);
+	unsent->ssl = 0;
+	unsent->cookie = 0;
 }
 
 static __always_inline int transferred(u64 *ctx, struct calls *own, struct call *call, bool sent, u64 bytes)
@@ -105,14 +117,35 @@ static __always_inline int transferred(u64 *ctx, struct calls *own, struct call 
 		own->outer.done = 1;
 	if (!rules)
 		return 0;
-	plain.session = session_of(call, rules);
+	take_unsent(&own->unsent, rules);
+	plain.session = session_of(call->ssl, rules);
 	if (!plain.session)
 		return 0;
+	if (call->cookie)
+		take_socket(plain.session, call->socket, call->cookie);
 	plain.left_out = rules->left_out;
 	plain.side = sent ? &plain.session->sent : &plain.session->received;
 	plain.other = sent ? &plain.session->received : &plain.session->sent;
 	on_plaintext(&plain);
 	plain.side->bytes += plain.total;
+	if (sent && !plain.session->cookie)
+		read_unsent(&own->unsent, call->ssl, bpf_get_attach_cookie(ctx));
+	return 0;
+}
+
+/* A call that gave nothing may have gone on with the handshake (Node.js). */
+static __always_inline int transferred_nothing(u64 *ctx, struct calls *own, struct call *call)
+{
+	struct session_key key = { .process = bpf_get_current_pid_tgid() >> 32, .ssl = call->ssl };
+	struct plaintext_rules *rules = rules_now();
+	struct session *session;
+
+	if (!rules)
+		return 0;
+	take_unsent(&own->unsent, rules);
+	session = sessions.lookup(&key);
+	if (!call->cookie && (!session || !session->cookie))
+		read_unsent(&own->unsent, call->ssl, bpf_get_attach_cookie(ctx));
 	return 0;
 }
 
@@ -122,7 +155,9 @@ static __always_inline int leave_with_count(u64 *ctx, bool sent)
 	struct call *call = leave(ctx, own);
 	int bytes = ctx[RETURNED];
 
-	return own && call && bytes > 0 ? transferred(ctx, own, call, sent, bytes) : 0;
+	if (!own || !call)
+		return 0;
+	return bytes > 0 ? transferred(ctx, own, call, sent, bytes) : transferred_nothing(ctx, own, call);
 }
 
 static __always_inline int leave_with_success(u64 *ctx, bool sent)
@@ -131,8 +166,10 @@ static __always_inline int leave_with_success(u64 *ctx, bool sent)
 	struct call *call = leave(ctx, own);
 	u64 bytes;
 
-	if (!own || !call || (int)ctx[RETURNED] <= 0)
+	if (!own || !call)
 		return 0;
+	if ((int)ctx[RETURNED] <= 0)
+		return transferred_nothing(ctx, own, call);
 	bytes = READ_USER(u64, call->length);
 	return bytes && bytes <= 0x7fffffff ? transferred(ctx, own, call, sent, bytes) : 0;
 }
@@ -172,14 +209,24 @@ int leave_read_extended(u64 *ctx)
 	return leave_with_success(ctx, false);
 }
 
-/* A handshake carries nothing, but shows the socket. */
+/* A handshake carries nothing, but shows the socket: the one that it sends on, or who sends what it left in memory. */
 int leave_handshake(u64 *ctx)
 {
-	struct call *call = leave(ctx, calls_here());
+	struct calls *own = calls_here();
+	struct call *call = leave(ctx, own);
 	struct plaintext_rules *rules = rules_now();
+	struct session *session;
 
-	if (rules && call && call->cookie)
-		session_of(call, rules);
+	if (!rules || !own || !call)
+		return 0;
+	take_unsent(&own->unsent, rules);
+	if (!call->cookie) {
+		read_unsent(&own->unsent, call->ssl, bpf_get_attach_cookie(ctx));
+		return 0;
+	}
+	session = session_of(call->ssl, rules);
+	if (session)
+		take_socket(session, call->socket, call->cookie);
 	return 0;
 }
 

@@ -25,16 +25,37 @@ struct piece {
 	u32 kind;
 };
 
+#define UNSENT_WORDS 3 /* of 8 bytes: in a hello 13 of them are random, and nearly all in what is encrypted */
+
+/* What a session without a socket of its own (memory BIOs: asyncio) has encrypted last, for its program to send: the packet that begins with it
+ * tells where. */
+struct unsent {
+	u64 ssl;
+	u64 first[UNSENT_WORDS];
+	u64 socket;
+	u64 cookie; /* its; 0: it was not sent yet */
+};
+
 struct calls { /* of one thread */
 	struct call outer;
 	struct call inner;
+	struct unsent unsent;
 	struct payload head; /* what all records of a call begin with; here, for one thread may interrupt another's program on the same CPU */
 	struct piece piece;
 };
 
-/* The socket that the calls of a thread send on: unless they have returned. */
-static __always_inline void learn(struct calls *own, u64 socket, u64 cookie)
+static __always_inline bool begins_with_unsent(struct unsent *unsent, u64 *text)
 {
+	return unsent->ssl && unsent->first[0] == text[0] && unsent->first[1] == text[1] && unsent->first[2] == text[2];
+}
+
+/* The socket that the calls of a thread send on: unless they have returned. text: of the packet, UNSENT_WORDS at least. */
+static __always_inline void learn(struct calls *own, u64 socket, u64 cookie, u64 *text)
+{
+	if (begins_with_unsent(&own->unsent, text)) {
+		own->unsent.socket = socket;
+		own->unsent.cookie = cookie;
+	}
 	if (own->outer.stack && !own->outer.done) {
 		own->outer.socket = socket;
 		own->outer.cookie = cookie;

@@ -9,6 +9,7 @@
 /* OpenSSL, include/openssl/bio.h */
 #define BIO_TYPE_SOCKET 0x505
 #define BIO_TYPE_CONNECT 0x50c
+#define BIO_TYPE_MEMORY 0x401
 #define BIO_TYPE_FILTER 0x200
 #define MAX_FILTERS 3 /* during a handshake a buffer stands before the socket */
 
@@ -37,22 +38,73 @@ static __always_inline bool is_tcp(void *sk)
 	return (family == AF_INET || family == AF_INET6) && PROBED(u16, sk, OFFSET_sock_protocol) == IPPROTO_TCP;
 }
 
-/* The file descriptor of the first BIO that is a socket's, or -1. Every structure is checked by the BIO type's number. */
-static __always_inline int descriptor_of(u64 ssl, u64 layout, bool sent)
+struct bio {
+	u64 address;
+	u32 type; /* every structure is checked by this number */
+};
+
+/* The first BIO of a session that is no filter. */
+static __always_inline struct bio bio_of(u64 ssl, u64 layout, bool sent)
 {
-	u64 bio = READ_USER(u64, ssl + (sent ? LAYOUT_WBIO(layout) : LAYOUT_RBIO(layout)));
+	struct bio bio = { .address = READ_USER(u64, ssl + (sent ? LAYOUT_WBIO(layout) : LAYOUT_RBIO(layout))) };
 
 	for (int i = 0; i < MAX_FILTERS; i++) {
-		u64 method = READ_USER(u64, bio + LAYOUT_METHOD(layout));
-		u32 type = READ_USER(u32, method);
+		u64 method = READ_USER(u64, bio.address + LAYOUT_METHOD(layout));
 
-		if (type == BIO_TYPE_SOCKET || type == BIO_TYPE_CONNECT)
-			return READ_USER(u32, bio + LAYOUT_NUM(layout));
-		if (!(type & BIO_TYPE_FILTER))
+		bio.type = READ_USER(u32, method);
+		if (!(bio.type & BIO_TYPE_FILTER))
 			break;
-		bio = READ_USER(u64, bio + LAYOUT_NEXT(layout));
+		bio.address = READ_USER(u64, bio.address + LAYOUT_NEXT(layout));
 	}
-	return -1;
+	return bio;
+}
+
+/* The file descriptor of its socket, or -1. */
+static __always_inline int descriptor_of(u64 ssl, u64 layout, bool sent)
+{
+	struct bio bio = bio_of(ssl, layout, sent);
+
+	if (bio.type != BIO_TYPE_SOCKET && bio.type != BIO_TYPE_CONNECT)
+		return -1;
+	return READ_USER(u32, bio.address + LAYOUT_NUM(layout));
+}
+
+/* Bytes from an address on, if there are that many and a TLS record begins with them (RFC 8446, 5.1). */
+static __always_inline bool read_record(struct unsent *unsent, u64 address, u64 count)
+{
+	u8 *first = (u8 *)unsent->first;
+
+	return count >= sizeof(unsent->first) && !bpf_probe_read_user(unsent->first, sizeof(unsent->first), (void *)address) &&
+	       first[0] >= 20 && first[0] <= 23 && first[1] == 3;
+}
+
+/* OpenSSL, crypto/bio/bss_mem.c, include/openssl/buffer.h: struct bio_buf_mem_st, whose readp is a struct buf_mem_st. */
+static __always_inline bool read_openssl_memory(struct unsent *unsent, u64 memory)
+{
+	u64 part = READ_USER(u64, memory + 8);
+
+	return read_record(unsent, READ_USER(u64, part + 8), READ_USER(u64, part));
+}
+
+/* Node.js, src/crypto/crypto_bio.h: class NodeBIO, a list of Buffers. */
+static __always_inline bool read_node_memory(struct unsent *unsent, u64 memory)
+{
+	u64 head = READ_USER(u64, memory + 48); /* read_head_ */
+	u64 read = READ_USER(u64, head + 8);    /* read_pos_ */
+
+	return read_record(unsent, READ_USER(u64, head + 40) + read, READ_USER(u64, head + 16) - read); /* data_, write_pos_ */
+}
+
+/* What a session has encrypted into memory. Whatever else is read there means nothing, for no packet begins with it. */
+static __always_inline void read_unsent(struct unsent *unsent, u64 ssl, u64 layout)
+{
+	struct bio bio = bio_of(ssl, layout, true);
+	u64 memory = READ_USER(u64, bio.address + LAYOUT_NUM(layout) + 8); /* ptr, behind num */
+
+	unsent->ssl = 0;
+	unsent->cookie = 0;
+	if (bio.type == BIO_TYPE_MEMORY && (read_openssl_memory(unsent, memory) || read_node_memory(unsent, memory)))
+		unsent->ssl = ssl;
 }
 
 /* The TCP socket of a descriptor of this process, or 0. */

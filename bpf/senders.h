@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
-/* Whose packet it is: a thread that sends within a call of OpenSSL shows which socket is behind that call. Programs may keep their socket from
- * the library (curl). A hook on sending would tell as well, but costs 140 ns for whatever anybody sends. */
+/* Whose packet it is: a thread that sends within a call of OpenSSL, or what such a call has left it to send, shows which socket is behind
+ * that call. Programs may keep their socket from the library (curl, asyncio). A hook on sending would tell as well, but costs 140 ns for whatever anybody sends. */
 #pragma once
 #include "kernel.h"
 #include "maps.h"
@@ -12,7 +12,7 @@ static __always_inline bool is_encrypted(u8 *first)
 }
 
 /* Only a thread that holds the socket's lock sends for itself; what an interrupt sends is not the interrupted thread's. */
-static __always_inline void show_sender(struct __sk_buff *skb, struct bpf_sock *sk)
+static __always_inline void show_sender(struct __sk_buff *skb, struct bpf_sock *sk, struct short_payload *slot)
 {
 	int zero = 0;
 	void *calls = openssl_calls.lookup(&zero);
@@ -29,5 +29,5 @@ static __always_inline void show_sender(struct __sk_buff *skb, struct bpf_sock *
 	thread = (u64)FIELD(u32, task, OFFSET_task_tgid) << 32 | FIELD(u32, task, OFFSET_task_pid);
 	own = bpf_map_lookup_elem(calls, &thread);
 	if (own)
-		learn(own, (u64)tcp, bpf_get_socket_cookie(skb));
+		learn(own, (u64)tcp, bpf_get_socket_cookie(skb), (u64 *)slot->text);
 }

@@ -140,13 +140,3 @@ def test_what_is_neither_request_nor_answer_does_not_leave(probe: OpenSslProbe, 
     ):
         client.run(tls.write_pieces, server.address(4), serving.heard(), [b"password=hunter2" * 9])
         assert len(read(probe)) == 0
-
-
-def test_memory_bios_are_counted_not_guessed(probe: OpenSslProbe, losses: Losses, idle: Hosts, pem: Path) -> None:
-    _, client, server = idle
-    with server.start(tls.serve_http, pem, 1) as serving:
-        client.run(tls.get_by_memory, server.address(4), serving.heard())
-        payloads = read(probe)
-        assert len(of(payloads, client, sent=True)) == 0
-        assert len(of(payloads, server, sent=True)) == 1
-        assert losses() == {PlaintextCounter.SOCKET_UNKNOWN: 2}

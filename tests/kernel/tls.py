@@ -139,25 +139,3 @@ def write_pieces(_: Callable[[Any], None], host: str, port: int, pieces: list[by
         while data := secured.recv(65536):
             received += len(data)
     return received
-
-
-def get_by_memory(_: Callable[[Any], None], host: str, port: int) -> bytes:
-    """The same through memory BIOs, as asyncio and Node.js do: OpenSSL never sees the socket."""
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    session = client_context().wrap_bio(incoming, outgoing)
-    with socket.create_connection((host, port), 20) as connection:
-
-        def pump(act: Callable[[], Any]) -> Any:
-            while True:
-                try:
-                    result = act()
-                except ssl.SSLWantReadError:
-                    connection.sendall(outgoing.read())
-                    incoming.write(connection.recv(65536))
-                else:
-                    connection.sendall(outgoing.read())
-                    return result
-
-        pump(session.do_handshake)
-        pump(lambda: session.write(b"GET /found HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))
-        return bytes(pump(lambda: session.read(65536)))
