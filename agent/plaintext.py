@@ -39,8 +39,8 @@ LOSSES = {
 }
 # What is never seen, so that it is said once how much of it there is.
 BLIND = {
-    PlaintextCounter.SOCKET_UNKNOWN: "calls of OpenSSL or GnuTLS were not looked at, for their socket is not known (another thread sends)",
-    PlaintextCounter.UNREADABLE: "buffers of OpenSSL or GnuTLS could not be read",
+    PlaintextCounter.SOCKET_UNKNOWN: "calls of TLS libraries were left out, for their socket is not known (another thread sends)",
+    PlaintextCounter.UNREADABLE: "buffers of TLS libraries could not be read",
 }
 
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /* Whose packet it is: a thread that sends within a call of OpenSSL, or what such a call has left it to send, shows which socket is behind
- * that call. Programs may keep their socket from the library (curl, asyncio). A hook on sending would tell as well, but costs 140 ns for whatever anybody sends. */
+ * that call. Programs may keep their socket from the library (curl, asyncio). A hook on sending would tell as well, but costs 140 ns for
+ * whatever anybody sends. */
 #pragma once
 #include "kernel.h"
 #include "maps.h"

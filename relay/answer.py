@@ -45,7 +45,7 @@ class Joiner(Protocol):
     def change_tables(self, ends: EndTable, nodes: list[str]) -> None: ...
 
 
-class Teller(Protocol):
+class Explainer(Protocol):
     """What is asked of relay.causes.Causes."""
 
     async def told(self, batch: Batch, ends: EndTable) -> Batch: ...
@@ -60,7 +60,7 @@ class Answer:
         query: Query,
         scope: Callable[[], Scope],
         join: Callable[[Tables], Joiner],
-        causes: Teller | None = None,
+        causes: Explainer | None = None,
     ) -> None:
         """scope: what the caller may see now. join: makes what joins both ends' views, for the tables of this answer.
 
