@@ -1,4 +1,4 @@
-"""Answer: one request's way through the relay: asked of all agents, merged, limited, joined, explained,cut for its caller."""
+"""Answer: one request's way through the relay: asked of all agents, merged, limited, joined, explained, cut to measure."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from cli_answer_samples import BAD, COMMANDS_OF_ANSWERS, DNS_FLOWS, NEW, Capture
 from cli_samples import answered, covered, refused
 from cli_server import Batches, Observer, Serve
 
-from flows.cli import answers_stream
+from flows.cli import answers, answers_stream
 from flows.cli.answers_source import Look, again
 from flows.cli.main import main
 from flows.cli.options import ObserveOptions
@@ -43,6 +43,21 @@ def test_a_server_is_asked_again_for_what_explains_a_failure(serve: Serve, capsy
     assert [each.dns_query for each in second.query.whitelist if each.dns_query] == [["(?i)^bad\\.example\\.com[.]?$"]]
     assert second.query.since.seconds == START // 10**9 - 5  # what is to be explained did not begin earlier
     assert list(second.query.blacklist) == list(first.query.whitelist)
+
+
+@pytest.mark.parametrize(
+    ("most", "cause", "evidence"), [(100, "SERVER_REFUSED_IT", "asked nobody"), (1, "unknown", "the newest")]
+)
+def test_nothing_follows_from_what_a_second_look_lacks_that_brought_as_much_as_it_may(
+    serve: Serve, capsys: Capture, monkeypatch: pytest.MonkeyPatch, most: int, cause: str, evidence: str
+) -> None:
+    monkeypatch.setattr(answers, "MOST_LOOKED_AT", most)
+    flows, end = ordered([*BAD.flows(), *server_view(BAD).flows()]), covered(answered("node-1"), answered("node-2"))
+    service = Batches(answer=lambda _: [batch(flows), end], namespaces=[("", "kube-system"), ("", "demo")])
+    assert main(["dns", "--from", "svc-a", *NEW, "-o", "json", "--server", serve(service)]) == 0
+    (row,) = found(capsys.readouterr().out, "dns")
+    assert row["cause"] == cause
+    assert evidence in row["evidence"]
 
 
 MIXED = ordered(
