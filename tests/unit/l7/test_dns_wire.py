@@ -121,6 +121,12 @@ LABEL = st.binary(min_size=1, max_size=20)
 KINDS = st.sampled_from(["A", "AAAA", "CNAME", "NS", "PTR", "MX", "SRV"])
 
 
+def lower(record: tuple[str, int, str, str]) -> tuple[str, int, str, str]:
+    name, ttl, rtype, text = record
+    return name.lower(), ttl, rtype, text.lower()
+
+
+@example([([b"S"], "A", 0), ([b"s"], "A", 0)])
 @given(st.lists(st.tuples(st.lists(LABEL, min_size=1, max_size=5), KINDS, st.integers(0, 2**31 - 1)), max_size=6))
 def test_records_are_read_as_dnspython_reads_them(items: list[tuple[list[bytes], str, int]]) -> None:
     data = {"A": "1.2.3.4", "AAAA": "::1", "MX": "5 {}", "SRV": "1 2 3 {}"}
@@ -132,5 +138,5 @@ def test_records_are_read_as_dnspython_reads_them(items: list[tuple[list[bytes],
     expected = [(name, ttl, rtype, text) for name, ttl, rtype, text in records]
     parsed = parse(message)
     found = [(record.name, record.ttl, dns.rdatatype.to_text(record.type), record.data) for record in parsed.records]
-    assert sorted(found) == sorted(expected)
+    assert sorted(map(lower, found)) == sorted(map(lower, expected))  # a name that differs in case only is written as a pointer
     assert parsed.whole
