@@ -164,7 +164,7 @@ class DnsAnswer:
         doubt: why it did not bring all.
         """
         names = set(self._asked_for)
-        if doubt and names:
+        if names:
             self._doubts |= dict.fromkeys(names, doubt)
         elif doubt:
             self._reach.doubt = doubt

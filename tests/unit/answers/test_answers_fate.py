@@ -216,6 +216,19 @@ def test_nothing_follows_from_what_a_second_look_did_not_bring_if_it_did_not_bri
     )
 
 
+def test_a_later_look_that_brings_all_ends_the_doubt() -> None:
+    answer = DnsAnswer(filtered=True)
+    later = Query("lost.example.com", at=30.0, took=None, gave_up=5.0, number=2, query_id=8, port=40_001)
+    for queries, doubt, cause in (((LOST, *KNOWN), "too much of it", "unknown"), ((later,), "", "LOST_TO_SERVER")):
+        for flow in ordered(flow for query in queries for flow in query.flows()):
+            answer.add(flow)
+        answer.end()
+        answer.cover(COMPLETE)
+        assert answer.more()
+        answer.looked(doubt)
+        assert trouble(answer)["cause"] == cause
+
+
 def test_what_the_server_told_is_not_asked_for() -> None:
     answer = DnsAnswer(filtered=True)
     for flow in Query("x.example.com", took=None, gave_up=5.0, fate=extension_pb2.NEVER_LEFT).flows():
