@@ -10,7 +10,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "kube"))  # api_server, kube_samples
 
-from api_server import ApiServer
+from api_server import ApiServer, serving
 from enrich_samples import Clock, Tree
 from kube_source_samples import Followed
 
@@ -59,10 +59,8 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def api() -> Iterator[ApiServer]:
     """A server that knows nothing yet."""
-    server = ApiServer()
-    yield server
-    if not server.stopping.is_set():
-        server.stop()
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import yaml
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 
@@ -129,6 +130,15 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _bytes(body: Any) -> bytes:
     return body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
+@contextmanager
+def serving() -> Iterator[ApiServer]:
+    """A server that knows nothing yet, stopped at the end unless that was done."""
+    server = ApiServer()
+    yield server
+    if not server.stopping.is_set():
+        server.stop()
 
 
 def kind_of(query: Mapping[str, str]) -> str:

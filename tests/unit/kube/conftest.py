@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from api_server import ApiServer
+from api_server import ApiServer, serving
 from kube_samples import Followed
 
 if TYPE_CHECKING:
@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def api() -> Iterator[ApiServer]:
     """A server that knows nothing yet."""
-    server = ApiServer()
-    yield server
-    if not server.stopping.is_set():
-        server.stop()
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture
