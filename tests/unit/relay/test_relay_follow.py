@@ -10,7 +10,6 @@ from relay_agents import Found, found
 from stream_samples import MS, S
 
 from flows.proto import flows_pb2, relay_pb2
-from flows.relay import merge
 
 
 def trio(**more):
@@ -134,8 +133,7 @@ def told(reading, node):
     return next(each for each in last_coverage(reading).nodes if each.node == node)
 
 
-async def test_a_silent_agent_holds_others_up_for_two_seconds_and_its_flows_come_late(tmp_path, monkeypatch):
-    monkeypatch.setattr(merge, "STALLED_SECONDS", 0.4)
+async def test_a_silent_agent_holds_others_up_for_two_seconds_and_its_flows_come_late(tmp_path):
     agents = trio()
     async with relay(tmp_path, *agents) as served:
         reading = Reading(served.batches(asked(follow=True)))

@@ -293,11 +293,10 @@ async def test_many_openers_are_asked_for_in_several_calls(monkeypatch):
     assert agent.openers() == [[1, 2], [3]]
 
 
-async def test_a_query_makes_no_more_calls_than_it_is_allowed(monkeypatch):
-    monkeypatch.setattr(inquiry, "CALLS_PER_SECOND", 0)
+async def test_a_query_makes_no_more_calls_than_it_is_allowed():
     agents = Agent("node-1"), Agent("node-2")
     query = Query(*agents, **FROM_HOSTNET)
-    query.others._inquiry._allowance.left = 3
+    query.others._inquiry._allowance = inquiry.Allowance(most=3, per_second=0)
     for _ in range(2):
         await query.window(source(WEB), source(NODE_2, opener=8))
     assert [len(agent.asked) for agent in agents] == [1, 2]
