@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,11 @@ class Answer:
         found: Json = self.rows[-1]["coverage"]
         return found
 
+    def gaps(self, node: str) -> list[str]:
+        """Why a node's part of it is not complete."""
+        row = next(row for row in self.coverage["nodes"] if row["node"] == node)
+        return [gap["reason"] for gap in row.get("gaps", [])]
+
 
 @dataclass(frozen=True)
 class Demo:
@@ -54,6 +60,15 @@ class Demo:
 
     def up(self) -> None:
         self.ok("up")
+
+    @contextmanager
+    def applied(self, manifest: str) -> Iterator[None]:
+        """A manifest for the time of a `with`."""
+        self.ok("apply", "-f", "-", text=manifest)
+        try:
+            yield
+        finally:
+            self.ok("delete", "-f", "-", text=manifest)
 
     def exec(self, pod: str, *command: str) -> str:
         return self.ok("exec", pod, "--", *command)

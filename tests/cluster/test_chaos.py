@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from application import PORTS, Application, Made, Seen, seen
-from test_relay import Follower, eventually, moment, nanoseconds, node_of
+from follower import Follower
+from told import moment, nanoseconds, node_of
+from waiting import eventually
 
 from flows.demo import layout
 

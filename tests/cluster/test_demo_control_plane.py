@@ -14,27 +14,19 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from waiting import eventually
 
 from flows.demo import layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from conftest import Demo
 
 Json = dict[str, Any]
-WAIT_SECONDS = 30.0
 QUIET_SECONDS = 3.0
 # What an agent asks of the API server once it has its lists.
 AGENT = "system:serviceaccount:kube-system:flows-agent"
-
-
-def eventually(what: str, condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {WAIT_SECONDS:.0f} s: {what}"
-        time.sleep(0.05)
-    return found
 
 
 def kubectl(*words: str, kubeconfig: str = str(layout.KUBECONFIG)) -> subprocess.CompletedProcess[str]:

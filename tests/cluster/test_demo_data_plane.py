@@ -2,49 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
-import time
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from conftest import Demo
-
-WAIT_SECONDS = 20.0
-
-WEB = """
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web, namespace: other}
-spec:
-  replicas: 3
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      containers:
-        - name: nginx
-          image: nginx:1.27
-          ports: [{name: http, containerPort: 80}]
-          readinessProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 1}
----
-apiVersion: v1
-kind: Service
-metadata: {name: web, namespace: other}
-spec:
-  ipFamilyPolicy: PreferDualStack
-  selector: {app: web}
-  ports: [{name: http, port: 80, targetPort: http}]
-"""
 
 NODE_PORT = """
 apiVersion: v1
@@ -65,28 +33,6 @@ spec:
   ports: [{port: 80}]
 """
 
-ONCE = """
-apiVersion: batch/v1
-kind: Job
-metadata: {name: once, namespace: other}
-spec:
-  template:
-    spec:
-      restartPolicy: Never
-      containers:
-        - name: c
-          image: busybox
-          command: [sh, -c, "test $(cat /conf/word) = $WORD && curl -sf svc-b.demo"]
-          env: [{name: WORD, valueFrom: {configMapKeyRef: {name: once, key: word}}}]
-          volumeMounts: [{name: conf, mountPath: /conf}]
-      volumes: [{name: conf, configMap: {name: once}}]
----
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: once, namespace: other}
-data: {word: hello}
-"""
-
 DENY = """
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -98,14 +44,6 @@ spec:
     - from: [{podSelector: {matchLabels: {app: svc-a}}}]
       ports: [{port: http}]
 """
-
-
-def eventually(what: str, condition: Callable[[], bool]) -> None:
-    """Wait until something is so, for a bounded time."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {WAIT_SECONDS:.0f} s: {what}"
-        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("family", ["-4", "-6"])
@@ -208,44 +146,12 @@ def test_api_is_reached_through_its_service_and_from_the_machine(demo: Demo) -> 
     assert len(listed) == len(demo.status()["pods"])
 
 
-def test_ordinary_manifest_is_applied_served_and_deleted(demo: Demo, tmp_path: Path) -> None:
-    path = tmp_path / "web.yaml"
-    path.write_text(WEB)
-    assert demo.ok("apply", "-f", str(path)) == "service/web created\ndeployment.apps/web created\n"
-    try:
-        eventually("three replicas", lambda: sum(p["ready"] for p in demo.pods("other/web-")) == 3)
-        names = {pod["name"] for pod in demo.pods("other/web-")}
-        loop = "for i in $(seq 60); do curl -s web; done"
-        eventually("all of them answer", lambda: set(demo.exec("other/visitor", "sh", "-c", loop).split()) == names)
-        assert demo.exec("other/visitor", "curl", "-s", "-6", "web").strip() in names
-        assert demo.ok("apply", "-f", str(path)) == "service/web unchanged\ndeployment.apps/web unchanged\n"
-    finally:
-        demo.ok("delete", "-f", str(path))
-    eventually("they are gone", lambda: not demo.pods("other/web-"))
-    eventually("the name is gone", lambda: demo.run("exec", "visitor", "--", "getent", "hosts", "web").returncode == 2)
-
-
-def test_network_policy_is_enforced(demo: Demo, tmp_path: Path) -> None:
-    path = tmp_path / "deny.yaml"
-    path.write_text(DENY)
+def test_network_policy_is_enforced(demo: Demo) -> None:
     ask = ["curl", "-s", "-o", "/dev/null", "--max-time", "1", "http://svc-b.demo"]
-    demo.ok("apply", "-f", str(path))
-    try:
+    with demo.applied(DENY):
         eventually("others are kept out", lambda: demo.run("exec", "visitor", "--", *ask).returncode == 28)
         assert demo.run("exec", "svc-a", "--", *ask).returncode == 0
-    finally:
-        demo.ok("delete", "-f", str(path))
     eventually("others are let in", lambda: demo.run("exec", "visitor", "--", *ask).returncode == 0)
-
-
-@contextmanager
-def applied(demo: Demo, manifest: str) -> Iterator[None]:
-    """A manifest for the time of a `with`."""
-    demo.ok("apply", "-f", "-", text=manifest)
-    try:
-        yield
-    finally:
-        demo.ok("delete", "-f", "-", text=manifest)
 
 
 def answers_from(address: str) -> set[str]:
@@ -258,7 +164,7 @@ def answers_from(address: str) -> set[str]:
 def test_node_port_leads_from_the_machine_to_pods_on_every_node(demo: Demo) -> None:
     replicas = {pod["name"] for pod in demo.pods("demo/svc-b-")}
     addresses = [node["addresses"][0] for node in demo.status()["nodes"]]
-    with applied(demo, NODE_PORT):
+    with demo.applied(NODE_PORT):
         eventually("both answer", lambda: all(answers_from(address) == replicas for address in addresses))
 
 
@@ -271,49 +177,5 @@ def test_pod_reaches_itself_through_its_service(demo: Demo) -> None:
 
 def test_service_without_endpoints_refuses_at_once(demo: Demo) -> None:
     ask = ["curl", "-s", "-4", "--max-time", "3", "-o", "/dev/null", "-w", "%{time_total}", "http://empty"]
-    with applied(demo, EMPTY):
+    with demo.applied(EMPTY):
         eventually("it is refused", lambda: demo.run("exec", "svc-a", "--", *ask).returncode == 7)
-
-
-def test_job_runs_once_to_its_end(demo: Demo) -> None:
-    kubectl = ["kubectl", "--kubeconfig", demo.status()["kubeconfig"], "-n", "other"]
-    ask = [*kubectl, "get", "job", "once", "-o", "jsonpath={.status.succeeded}"]
-    with applied(demo, ONCE):
-        eventually("it succeeds", lambda: subprocess.run(ask, capture_output=True, check=False).stdout == b"1")
-        assert [pod["phase"] for pod in demo.pods("other/once-")] == ["Succeeded"]
-
-
-def test_stateful_pod_has_a_name_of_its_own(demo: Demo) -> None:
-    assert demo.exec("svc-a", "curl", "-s", "store-0.store:8080").strip() == "store-0"
-
-
-def test_killed_container_is_started_again(demo: Demo) -> None:
-    (before,) = demo.pods("demo/store-0")
-    os.kill(before["pid"], signal.SIGKILL)
-    eventually("it is back", lambda: [(p["restarts"], p["ready"]) for p in demo.pods("demo/store-0")] == [(1, True)])
-    (after,) = demo.pods("demo/store-0")
-    assert (after["uid"], after["ips"]) == (before["uid"], before["ips"])
-    assert after["containers"][0]["id"] != before["containers"][0]["id"]
-
-
-def test_unknown_image_says_what_to_do(demo: Demo, tmp_path: Path) -> None:
-    path = tmp_path / "own.yaml"
-    path.write_text(
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: own, namespace: other}\n"
-        "spec: {containers: [{name: c, image: 'registry.example/own:1'}]}\n"
-    )
-    demo.ok("apply", "-f", str(path))
-    try:
-        eventually("it waits", lambda: [p["waiting"] for p in demo.pods("other/own")] == ["ImagePullBackOff"])
-    finally:
-        demo.ok("delete", "-f", str(path))
-    eventually("it is gone", lambda: not demo.pods("other/own"))
-
-
-def test_somebody_elses_broken_pod_does_not_keep_up_waiting(demo: Demo) -> None:
-    broken = "apiVersion: v1\nkind: Pod\nmetadata: {name: broken}\n"
-    broken += "spec: {containers: [{name: c, image: busybox, command: [no-such-program]}]}\n"
-    with applied(demo, broken):
-        eventually("it fails", lambda: [p["waiting"] for p in demo.pods("default/broken")] == ["CrashLoopBackOff"])
-        assert demo.pods("default/broken")[0]["problem"] == 'exec: "no-such-program": executable file not found in $PATH'
-        demo.up()
