@@ -244,18 +244,19 @@ class Api:
         response.enable_chunked_encoding()
         render = renderer(request, target)
         await response.prepare(request)
-        _note(request, response.status)
+        _note(request, response.status, goes_on=True)
         self._watches.add(watch)
         try:
             await stream(response, watch.events(), render)
         finally:
             self._watches.discard(watch)
+            _note(request, response.status)
         return response
 
 
-def _note(request: web.Request, code: int) -> None:
+def _note(request: web.Request, code: int, *, goes_on: bool = False) -> None:
     if _ENTRY in request:
-        request[_ENTRY].code = code
+        request[_ENTRY].code, request[_ENTRY].open = code, goes_on
 
 
 def _written(request: web.Request, target: Target, obj: Json, code: int, unknown: list[str]) -> web.Response:

@@ -22,6 +22,7 @@ class Entry:
     resource: str  # `pods`, `pods/status`, or the path of what is no resource
     query: str
     code: int = 0
+    open: bool = False  # a watch that goes on
 
 
 class Journal:

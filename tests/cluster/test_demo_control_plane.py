@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from waiting import eventually
 
+from flows.agent.enrich.kube_objects import resources
 from flows.demo import layout
 
 if TYPE_CHECKING:
@@ -138,8 +139,9 @@ def requests(demo: Demo, since: float, *, user: str = AGENT) -> list[Json]:
 
 
 def settled(demo: Demo) -> bool:
-    """Whether agents watch, and have asked for nothing more for a while."""
-    return bool(requests(demo, 0)) and not requests(demo, time.time() - QUIET_SECONDS)
+    """Whether agents watch all that they want, and have asked for nothing more for a while."""
+    watching = [row for row in requests(demo, 0) if row["open"]]
+    return len(watching) == len(layout.NODES) * len(resources("")) and not requests(demo, time.time() - QUIET_SECONDS)
 
 
 def refused() -> bool:

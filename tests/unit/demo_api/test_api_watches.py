@@ -74,6 +74,15 @@ async def test_clients_that_go_away_leave_no_subscription(cluster: Cluster) -> N
     await eventually(lambda: not cluster.storage._subscribers)
 
 
+async def test_the_journal_says_which_watches_go_on(cluster: Cluster) -> None:
+    def goes_on() -> list[bool]:
+        return [row["open"] for row in cluster.server.api.journal.since(0) if row["verb"] == "watch"]
+
+    async with cluster.session.get(f"{cluster.server.url}{PODS}?watch=1"):
+        await eventually(lambda: goes_on() == [True])
+    await eventually(lambda: goes_on() == [False])
+
+
 async def test_reader_that_falls_too_far_behind_is_cut_off(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flows.demo.api.watching.MAX_WAITING", 5)
     async with cluster.session.get(f"{cluster.server.url}{PODS}?watch=1") as response:
