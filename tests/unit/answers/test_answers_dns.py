@@ -248,7 +248,7 @@ def any_extension(draw: st.DrawFn) -> extension_pb2.FlowExtension:
     return extension
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(any_flow(), max_size=12), st.booleans())
 def test_no_flow_makes_an_answer_fail(flows: list[Flow], filtered: bool) -> None:
     for make in (DnsAnswer, NamesAnswer, HttpAnswer, EncryptionAnswer):

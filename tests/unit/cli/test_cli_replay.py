@@ -118,7 +118,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=20), max_size=3))
 def test_any_file_is_shown_or_refused_in_one_line(tmp_path: Path, capsys: Capture, lines: list[bytes]) -> None:
     path = tmp_path / "f"

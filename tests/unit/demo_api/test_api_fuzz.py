@@ -26,7 +26,7 @@ from flows.demo.controllers.loop import ControlLoop
 from flows.demo.controllers.namespaces import ClusterDefaults
 
 Json = dict[str, Any]
-FEW = settings(max_examples=150, deadline=None)
+FEW = settings(max_examples=150)
 SAMPLES: dict[str, Json] = {
     "pods": pod(),
     "deployments": workload(),

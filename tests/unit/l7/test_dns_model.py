@@ -102,7 +102,7 @@ def made(time: int, item: Item) -> NDArray[np.void]:
     return payload(message, sent=asks, at=time, conn_id=conn_id, remote_addr=server)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(GAPS, ITEMS, st.booleans()), min_size=1, max_size=14))
 def test_the_handler_does_what_the_model_does(script: list[tuple[int, Item, bool]]) -> None:
     model, store = Model(), RequestStore(64)

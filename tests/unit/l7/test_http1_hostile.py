@@ -35,7 +35,7 @@ FIELDS = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(TEXT, FIELDS, st.booleans(), st.booleans()), min_size=1, max_size=12),
     st.booleans(),
@@ -64,7 +64,7 @@ def test_any_bytes_are_stored_recognised_or_counted(
     assert states[State.ALONE] + states[State.ANSWERED] + answers >= kinds[PayloadKind.HTTP_RESPONSE]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(TEXT, st.booleans()), min_size=1, max_size=20), st.booleans())
 def test_what_is_read_of_one_does_not_depend_on_its_neighbours(texts: list[tuple[bytes, bool]], headers: bool) -> None:
     rules = Redaction.of({"headers_deny": []}) if headers else Redaction()
@@ -101,7 +101,7 @@ class Conversation:
                 self.payloads += [*again, answered, *[answered] * draw(st.integers(0, 1)), *[late] * draw(st.integers(0, 1))]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_whatever_is_lost_no_answer_goes_to_another_request(data: st.DataObject) -> None:
     talk = Conversation(data.draw)
@@ -120,7 +120,7 @@ def test_whatever_is_lost_no_answer_goes_to_another_request(data: st.DataObject)
             assert row["response_bytes"] in (-1, len(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n") + 9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.data())
 def test_without_loss_every_request_has_its_answer(data: st.DataObject) -> None:
     talk = Conversation(data.draw)
@@ -133,7 +133,7 @@ def test_without_loss_every_request_has_its_answer(data: st.DataObject) -> None:
     assert set(station.http.counts()) <= {"http: request again", "http: answer again", "http: interim answer"}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=6), st.integers(6, 20), st.randoms())
 def test_pipelining_without_loss_never_pairs_wrongly(groups: list[int], step: int, random: Any) -> None:
     stream, payloads, statuses, turn = Stream(), [], {}, 0

@@ -183,7 +183,7 @@ class Talk:
         self.payloads += [stream.answer(sized(number)) for number in waiting]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data(), st.lists(st.integers(1, 6), max_size=20))
 def test_pipelining_at_will_gives_the_same_rows_however_it_is_split(data: st.DataObject, sizes: list[int]) -> None:
     talk = Talk(data.draw)
@@ -202,7 +202,7 @@ def test_pipelining_at_will_gives_the_same_rows_however_it_is_split(data: st.Dat
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data(), st.lists(st.integers(1, 6), max_size=20))
 def test_answers_that_are_lost_make_no_wrong_pairs(data: st.DataObject, sizes: list[int]) -> None:
     talk = Talk(data.draw, within=False)  # where an answer ends that was lost is not known

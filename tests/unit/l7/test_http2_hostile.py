@@ -22,7 +22,7 @@ END_HEADERS = 4
 PREFACE = record(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 PATHS = ("/a", "/b/c", "/pkg.Echo/Say", "/pkg.Echo/Other")
 STATUS = ("200", "204", "404", "503", "418")
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25)
 
 
 def split(data: bytes, *, size: int = 1_900, first: int = 1, sent: int = 1) -> Any:

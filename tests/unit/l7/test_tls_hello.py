@@ -233,7 +233,7 @@ def test_waiting_connections_are_bounded_and_batches_may_be_larger_than_the_stor
     assert seen.handler.counts() == {"tls_connections_over_limit": 15}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=300), st.integers(0, len(WHOLE)), st.booleans())
 def test_arbitrary_bytes_do_no_harm(noise: bytes, at: int, spliced: bool) -> None:
     text = WHOLE[:at] + noise + WHOLE[at + len(noise) :] if spliced else noise

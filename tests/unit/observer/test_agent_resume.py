@@ -70,7 +70,7 @@ times = st.lists(st.integers(0, 12), max_size=14)
 
 
 @given(st.lists(times, min_size=1, max_size=8), st.lists(st.integers(1, 4), max_size=5), st.booleans(), st.integers(0, 6))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_every_flow_once(waves: list[list[int]], breaks: list[int], follow: bool, number: int) -> None:
     observer = an_observer(FlowStore(256), Names())
     query = observer_pb2.GetFlowsRequest(follow=follow, number=number)

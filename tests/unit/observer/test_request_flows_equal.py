@@ -62,7 +62,7 @@ def column(name: str, values: Iterable[Any]) -> np.ndarray[Any, Any]:
     return np.array(list(values), request_columns.COLUMNS[name][0])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(REQUESTS, EVENTS, st.booleans()), min_size=1, max_size=8))
 def test_many_at_once_are_what_they_are_one_by_one(flows: list[tuple[dict[str, Any], Event, bool]]) -> None:
     store = RequestStore(2 * len(flows))

@@ -74,7 +74,7 @@ class Terminal(io.StringIO):
         return True
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(nasty_responses(), st.sampled_from([Format.COMPACT, Format.DICT, Format.TABLE, Format.JSON]))
 def test_no_control_character_reaches_the_terminal(response: GetFlowsResponse, layout: Format) -> None:
     options = OutputOptions(format=layout, color=Color.NEVER, print_node_name=True, print_policy_names=True, debug=True)
@@ -88,7 +88,7 @@ def test_no_control_character_reaches_the_terminal(response: GetFlowsResponse, l
     assert lines <= {Format.DICT: 17, Format.TABLE: 3}.get(layout, 2)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(nasty_responses())
 def test_the_only_escape_sequences_are_our_colours(response: GetFlowsResponse) -> None:
     plain, painted = Terminal(), Terminal()

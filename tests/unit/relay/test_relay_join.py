@@ -259,7 +259,7 @@ def connection(draw, opener, destination, start, length, skew):
     return rows
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(traffic())
 def test_it_finds_what_looking_at_every_pair_finds(rows):
     found = join(rows, clocks(*[0] * 4, error=20 * MS))

@@ -103,7 +103,7 @@ CUT = st.one_of(STEP, STEP, st.tuples(st.just("cut"), NODE), st.tuples(st.just("
 OFFSETS = st.lists(st.integers(-500, 500), min_size=3, max_size=3)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(offsets=OFFSETS, steps=st.lists(CUT, min_size=15, max_size=60))
 def test_with_breaks_everything_is_delivered_exactly_once(offsets, steps):
     world = World(offsets)
@@ -113,7 +113,7 @@ def test_with_breaks_everything_is_delivered_exactly_once(offsets, steps):
     assert sorted(world.got) == world.recorded()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(offsets=OFFSETS, steps=st.lists(st.one_of(STEP, st.tuples(st.just("cut"), NODE)), max_size=60))
 def test_without_breaks_of_the_client_the_order_is_exact(offsets, steps):
     world = World(offsets)
@@ -124,7 +124,7 @@ def test_without_breaks_of_the_client_the_order_is_exact(offsets, steps):
     assert world.times == sorted(world.times)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(offsets=OFFSETS, steps=st.lists(CUT, min_size=15, max_size=60), away=NODE, since=st.integers(0, 30))
 def test_what_comes_late_is_delivered_once_and_the_others_stay_in_order(offsets, steps, away, since):
     world = World(offsets)
