@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 TIMEOUT_NS: Final = 60 * 10**9  # nginx's, and most proxies', time to wait for an answer
 LATE_FACTOR: Final = 10  # an answer that is later than so many timeouts is not waited for
 PART_BYTES: Final = 2 << 20  # text looked at in one go: what is computed from it fits into the caches, whatever it is
-PIPELINED: Final = number(Flag.PIPELINED, np.uint16)
+PIPELINED, REDACTED = (number(flag, np.uint16) for flag in (Flag.PIPELINED, Flag.REDACTED))
 IS_HTTP1, ANSWERED, NO_SIZE = number(Kind.HTTP1, np.uint8), number(State.ANSWERED, np.uint8), number(-1, np.int64)
 KINDS: Final = [number(kind, np.uint8) for kind in (PayloadKind.HTTP_REQUEST, PayloadKind.HTTP_RESPONSE)]
 
@@ -143,7 +143,10 @@ class Http1:
         if len(rows) < len(payloads):
             payloads = pick(payloads, rows)
         requests = requests_of(payloads, read, self._connections)
-        headers = kept(some.text, some.of[rows], self._rules) if self._rules.keeps_headers else None
+        headers = None
+        if self._rules.keeps_headers:
+            headers, redacted = kept(some.text, some.of[rows], self._rules)
+            requests["flags"] |= redacted * REDACTED
         return Asked(payloads, requests, read, headers)
 
     def _ask(self, asked: Asked | None, answers: NDArray[np.void], to_wall_ns: int) -> Events:

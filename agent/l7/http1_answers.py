@@ -43,7 +43,7 @@ _EMPTY: Final = np.isin(np.arange(1 << 16), (204, 304, SWITCHING))  # by status
 _VERSION: Final = word(b"HTTP/1.")
 _SEVEN_BYTES: Final = word(b"\xff" * 7)
 _ZERO_DIGIT: Final = number(ord("0"), np.uint8)
-_TEN, _CUT = number(10, np.uint16), number(Flag.ANSWER_CUT, np.uint16)
+_TEN, _CUT, _REDACTED = (number(value, np.uint16) for value in (10, Flag.ANSWER_CUT, Flag.REDACTED))
 _BYTE, _TWO_BYTES, _NOTHING, _TENS = (number(value, np.uint64) for value in (8, 16, 0, 10))
 _LOWEST, _THREE_BYTES = word(b"\xff"), word(b"\xff" * 3)
 
@@ -110,7 +110,8 @@ def read_all(payloads: NDArray[np.void], some: Some, dtype: np.dtype[np.void], r
     for _ in range(MOST_INTERIM if len(payloads) else 0):
         answers, inner, body = read(text, rows, dtype)
         if rules.keeps_headers:
-            answers["headers"] = kept(text, inner, rules)
+            answers["headers"], redacted = kept(text, inner, rules)
+            answers["flags"] |= redacted * _REDACTED
         of, which = some.all_with(texts[inner])
         found.append(pick(answers, which))
         found[-1]["row"] = of

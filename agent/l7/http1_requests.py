@@ -67,12 +67,12 @@ class _Hosts(NamedTuple):
 
     def set(self, at: int, authority: bytes, rules: Redaction) -> None:
         """Write one, without user info; empty: not known."""
-        _, sign, name = authority.rpartition(b"@") if rules.user_info else (b"", b"", authority)
+        name = rules.host(authority)
         kept = name[:HOST_BYTES]
         self.host[at] = 0
         self.host[at, : len(kept)] = np.frombuffer(kept, np.uint8)
         cut = Flag.HOST_CUT if len(name) > HOST_BYTES else 0
-        self.flags[at] = cut | (0 if name else Flag.HOST_UNKNOWN) | (Flag.REDACTED if sign else 0)
+        self.flags[at] = cut | (0 if name else Flag.HOST_UNKNOWN) | (Flag.REDACTED if name != authority else 0)
 
 
 class _Line(NamedTuple):

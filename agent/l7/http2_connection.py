@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flows.agent.l7.http1_headers import joined
 from flows.agent.l7.http2_direction import Direction
 from flows.agent.l7.http2_frames import Frame, FrameType, MalformedError, Record, last_stream, table_sizes
 from flows.agent.probe.record import Event
-from flows.agent.store.request_columns import HEADER_BYTES, Flag, Kind, State
+from flows.agent.store.request_columns import Flag, Kind, State
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -36,13 +37,16 @@ class Connection:
         self._client: int | None = None  # `sent` of what the client sends; None: not known yet
         self._highest = 0  # stream that a request was seen on
         self._streams: dict[int, Stream] = {}
+        # When they were over, and, if there may be more to learn of them, what is known: of a connection joined in the middle.
+        self._over: dict[int, tuple[int, Stream | None]] = {}
         self._early: dict[int, list[tuple[Frame, Block | None]]] = {}
         self._early_count = 0
 
     @property
     def bytes_kept(self) -> int:
         """About what this takes in memory."""
-        return 4_096 + 600 * len(self._streams) + 1_000 * self._early_count + sum(side.bytes_kept for side in self._sides)
+        streams = len(self._streams) + len(self._over)
+        return 4_096 + 600 * streams + 1_000 * self._early_count + sum(side.bytes_kept for side in self._sides)
 
     @property
     def holds(self) -> bool:
@@ -68,15 +72,19 @@ class Connection:
 
     def expire(self, asked_until_ns: int, now_ns: int) -> None:
         """Requests from before asked_until_ns have waited too long. Streams stay: late answers are still answers."""
+        self._forget(asked_until_ns)
         for number, stream in list(self._streams.items()):
             if (stream.asked_ns or stream.answered_ns) > asked_until_ns:
                 return  # they are in the order they came
             if stream.waits and not stream.given_up:
                 self._give_up(stream, now_ns, 0)
-            elif stream.answered_ns and stream.lost and not stream.told:
+            elif stream.answered_ns and stream.lost:
                 self._told(stream, stream.answered_ns)  # its trailers may be among what was lost
-            elif stream.told and stream.kind != Kind.GRPC:
-                del self._streams[number]  # kept for trailers only, which would have said that it is gRPC
+                self._finish(number, now_ns, stream)
+
+    def _forget(self, until_ns: int) -> None:
+        while self._over and (first := next(iter(self._over.items())))[1][0] <= until_ns:
+            del self._over[first[0]]
 
     def end(self, time_ns: int) -> None:
         """The connection was closed or broke at time_ns."""
@@ -183,8 +191,8 @@ class Connection:
     def _keep(self, number: int, stream: Stream) -> None:
         self._streams[number] = stream
         if len(self._streams) > MAX_STREAMS:
-            oldest = self._streams.pop(next(iter(self._streams)))
-            self._counts["http2_streams_over_limit"] += not oldest.told
+            del self._streams[next(iter(self._streams))]
+            self._counts["http2_streams_over_limit"] += 1
 
     @property
     def _server(self) -> Direction:
@@ -192,11 +200,13 @@ class Connection:
 
     def _answer(self, frame: Frame, block: Block | None) -> None:
         """block None: the server resets the stream."""
-        stream = self._streams.get(frame.stream)
+        stream = self._stream(frame.stream)
         if stream is not None and block is None:
             self._end_stream(frame.stream, frame.record.time_ns, 0)
         elif stream is not None and block is not None:
             self._of_stream(stream, frame, block)
+        elif frame.stream in self._over:
+            self._counts["http2_answers_after_end"] += block is not None  # on their way when the client gave up
         elif frame.stream > self._highest or frame.stream in self._early:
             self._early.setdefault(frame.stream, []).append((frame, block))
             self._early_count += 1
@@ -205,6 +215,10 @@ class Connection:
         elif block is not None and not self._sides[self._client or 0].whole:
             self._alone(frame, block)
 
+    def _stream(self, number: int) -> Stream | None:
+        """One that is open, or of which there may be more to learn."""
+        return self._streams.get(number) or self._over.get(number, (0, None))[1]
+
     def _taken_early(self, number: int) -> list[tuple[Frame, Block | None]]:
         early = self._early.pop(number, [])
         self._early_count -= len(early)
@@ -212,7 +226,7 @@ class Connection:
 
     def _without_request(self, number: int) -> None:
         for frame, block in self._taken_early(number):
-            stream = self._streams.get(number)
+            stream = self._stream(number)
             if block is None:
                 self._end_stream(number, frame.record.time_ns, 0)
             elif stream is not None:
@@ -240,12 +254,22 @@ class Connection:
             _begin_answer(stream, frame.record.time_ns)
         _learn(stream, block)
         grpc = stream.kind == Kind.GRPC and (not first or block.is_grpc or block.unknown)
-        if (frame.ends_stream or not grpc) and not stream.told:
+        ends = frame.ends_stream or bool(block.grpc)  # grpc-status is the last that is said
+        if (ends or not grpc) and not stream.told:
             self._told(stream, frame.record.time_ns)
         else:
             self._rows.set(stream)
-        if frame.ends_stream or not (grpc or stream.flags & Flag.MIDDLE):
-            del self._streams[frame.stream]
+        if ends or not grpc:  # trailers may say that it is, where what said so before was not seen
+            self._finish(frame.stream, frame.record.time_ns, stream if stream.flags & Flag.MIDDLE and not ends else None)
+
+    def _finish(self, number: int, time_ns: int, stream: Stream | None = None) -> None:
+        """A stream was told of. stream: there may be more to learn of it."""
+        self._streams.pop(number, None)
+        self._over.pop(number, None)
+        if stream is not None or not self._sides[self._client or 0].whole:
+            self._over[number] = time_ns, stream
+            if len(self._over) > MAX_STREAMS:
+                del self._over[next(iter(self._over))]
 
     def _told(self, stream: Stream, time_ns: int) -> None:
         stream.told = True
@@ -254,9 +278,10 @@ class Connection:
 
     def _end_stream(self, number: int, time_ns: int, flag: int) -> None:
         """It ends before its answer did: reset, refused, or with its connection."""
-        stream = self._streams.pop(number, None)
-        if stream is None or stream.told:
+        stream = self._streams.get(number)
+        if stream is None:
             return
+        self._finish(number, time_ns)
         if stream.waits and not stream.given_up:
             self._give_up(stream, time_ns, flag)
         elif stream.answered_ns:
@@ -291,4 +316,4 @@ def _learn(stream: Stream, block: Block) -> None:
         stream.kind = Kind.GRPC
     if block.unknown:
         stream.flags |= Flag.MIDDLE
-    stream.headers = (stream.headers + block.kept)[:HEADER_BYTES]
+    stream.headers = joined(stream.headers, block.kept)

@@ -15,8 +15,9 @@ import hpack
 from hpack.exceptions import InvalidTableIndex, OversizedHeaderListError
 from hpack.table import HeaderTable
 
+from flows.agent.l7.http1_headers import told
 from flows.agent.l7.http2_frames import MalformedError
-from flows.agent.store.request_columns import HEADER_BYTES, HOST_BYTES, METHODS
+from flows.agent.store.request_columns import HOST_BYTES, METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,7 +32,7 @@ _REMEMBERED = 4_096  # blocks of all connections: with those that are larger tha
 _LARGE = 1_024  # bytes
 _METHODS = {name.encode(): number for number, name in enumerate(METHODS) if name}
 _BREAKS = re.compile(rb"[\r\n\0]")
-_GRPC = b"application/grpc"
+_GRPC = re.compile(rb"application/grpc(?:[+;\s].*)?", re.DOTALL)  # and not gRPC-Web, whose trailers are in its body
 
 
 class Block(NamedTuple):
@@ -174,7 +175,8 @@ def _said(fields: Sequence[tuple[bytes, bytes]], rules: Redaction) -> Block:
     raw = known.get(b":path", b"")
     path = rules.path(raw)
     content = known.get(b"content-type", b"").lower()
-    user, _, host = (known.get(b":authority") or known.get(b"host", b"")).rpartition(b"@")
+    authority = known.get(b":authority") or known.get(b"host", b"")
+    host, (lines, redacted) = rules.host(authority), _kept(fields, rules)
     return Block(
         asks=not known.keys().isdisjoint((b":method", b":path", b":scheme", b":authority")),
         answers=b":status" in known,
@@ -183,13 +185,13 @@ def _said(fields: Sequence[tuple[bytes, bytes]], rules: Redaction) -> Block:
         method=_METHODS.get(known.get(b":method", b""), 0),
         path=path.text,
         cut=path.cut,
-        changed=bool(user) or not raw.startswith(path.text) or (not path.cut and path.text != raw),
+        changed=host != authority or redacted or not raw.startswith(path.text) or (not path.cut and path.text != raw),
         host=host[: HOST_BYTES + 1],
         status=_number(known.get(b":status", b""), 100, 999),
         grpc=_number(known.get(b"grpc-status", b""), 0, 254, absent=-1) + 1,
-        is_grpc=content.startswith(_GRPC),
-        other_type=bool(content) and not content.startswith(_GRPC),
-        kept=_kept(fields, rules),
+        is_grpc=_GRPC.fullmatch(content) is not None,
+        other_type=bool(content) and not _GRPC.fullmatch(content),
+        kept=b"".join(lines),
     )
 
 
@@ -198,12 +200,9 @@ def _number(text: bytes, low: int, high: int, absent: int = 0) -> int:
     return value if low <= value <= high else absent
 
 
-def _kept(fields: Iterable[tuple[bytes, bytes]], rules: Redaction) -> bytes:
-    """Those on the allow list; a value with a line end is no value (RFC 9113, section 8.2.1)."""
-    lines = b""
+def _kept(fields: Iterable[tuple[bytes, bytes]], rules: Redaction) -> tuple[list[bytes], bool]:
+    """Lines of those that are kept, and whether something was taken from them; a value with a line end is no value (RFC 9113,
+    section 8.2.1)."""
     if not rules.keeps_headers:
-        return lines
-    for name, value in fields:
-        if name and name[:1] != b":" and not _BREAKS.search(name + value) and rules.keeps(name) and len(lines) < HEADER_BYTES:
-            lines += name + b": " + rules.header_value(name, value) + b"\n"
-    return lines[:HEADER_BYTES]
+        return [], False
+    return told(((name, value) for name, value in fields if name[:1] != b":" and not _BREAKS.search(value)), rules)

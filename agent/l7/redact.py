@@ -18,6 +18,13 @@ import numpy as np
 from flows.agent.l7 import redact_rules as parsed
 from flows.agent.l7.masks import anywhere, before, number
 from flows.agent.l7.redact_secrets import SHORTEST, hide
+from flows.agent.l7.redact_urls import (
+    has_url,
+    path_without_query,
+    path_without_user,
+    value_without_query,
+    value_without_user,
+)
 from flows.agent.store.request_columns import TEXT_BYTES
 
 if TYPE_CHECKING:
@@ -29,15 +36,13 @@ if TYPE_CHECKING:
 
 REMEMBERED: Final = 2_048  # paths and names that rules were applied to
 T = TypeVar("T")
-AT, SLASH, QUESTION, HASH = (number(byte, np.uint8) for byte in b"@/?#")
+AT, SLASH, QUESTION, HASH, PERCENT = (number(byte, np.uint8) for byte in b"@/?#%")
+_ENCODED_SIGNS: Final = np.array([int.from_bytes(code, "little") for code in (b"40", b"3f", b"3F", b"23")], np.uint16)  # of @?#
 
 # Kept only if the allow list names them: a deny list of other headers must not let these through.
 ALWAYS_DENIED: Final = frozenset({b"authorization", b"proxy-authorization", b"cookie", b"set-cookie"})
 
-_EMBEDDED_USER = re.compile(rb"((?::|%3a)(?:/|%2f){2})[^/?#]*(?:@|%40)", re.IGNORECASE)
-_EMBEDDED_QUERY = re.compile(rb"((?:%3a)(?:%2f){2}[^/]*?)%(?:3f|23)[^/]*", re.IGNORECASE)
-_URL = re.compile(rb"\s*<?(?:[A-Za-z][A-Za-z0-9+.-]*:)?/")
-_QUERY = re.compile(rb"[?#][^>;,\s]*")
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2; no header has another name
 
 
 class Kept(NamedTuple):
@@ -109,20 +114,24 @@ class Redaction:
         """Whether a header of this name may be stored."""
         name = header.lower()
         if self.headers_deny is not None:
-            return name not in self.headers_deny and name not in ALWAYS_DENIED
+            return name not in self.headers_deny and name not in ALWAYS_DENIED and _TOKEN.fullmatch(name) is not None
         return name in self.headers_allow
 
     def header_value(self, name: bytes, value: bytes) -> bytes:
         """A kept header's value: as it came, but a URL (Referer, Location, ...) without its query and user info, as a Host."""
-        if self.user_info and name.lower() == b"host":
-            value = value.rpartition(b"@")[2]
-        if not _URL.match(value) and b"://" not in value:
+        if name.lower() == b"host":
+            value = self.host(value)
+        if not has_url(name, value):
             return value
         if self.user_info:
-            value = _EMBEDDED_USER.sub(rb"\1", value)
+            value = value_without_user(value)
         if self.url_query:
-            value = _QUERY.sub(b"", value)
+            value = value_without_query(name, value)
         return hide(value, cut=False) if self.path_secrets else value
+
+    def host(self, authority: bytes) -> bytes:
+        """Host and port of an authority, without user info."""
+        return authority.rpartition(b"@")[2] if self.user_info else authority
 
     def path(self, path: bytes, *, cut: bool = False) -> Kept:
         """One path, with or without query. cut: its end was not captured."""
@@ -174,6 +183,8 @@ class Redaction:
             wanted |= _has_long_segment(text, lengths)
         if self.user_info:
             wanted |= anywhere(text, AT)
+        if self.user_info or self.url_query:
+            wanted |= _has_encoded_sign(text)
         rows: NDArray[np.int64] = wanted.nonzero()[0]
         return rows
 
@@ -181,9 +192,9 @@ class Redaction:
         path, query = _split(raw)
         path_cut, query = cut and not query, b"" if self.url_query else query
         if self.user_info:
-            path = _EMBEDDED_USER.sub(rb"\1", path)
+            path = path_without_user(path)
         if self.url_query:
-            path = _EMBEDDED_QUERY.sub(rb"\1", path)
+            path = path_without_query(path)
         if self.path_secrets:
             path = hide(path, cut=path_cut)
         text = path + query
@@ -226,6 +237,17 @@ def _cut_query(text: NDArray[np.uint8], lengths: NDArray[np.int64]) -> NDArray[n
     cut: NDArray[np.bool_] = found[np.arange(len(text)), at] & (at < lengths)
     lengths[cut] = at[cut]
     return cut
+
+
+def _has_encoded_sign(text: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which paths (n, w) have a percent-encoded @, ? or #, as URLs in them may; bool (n,)."""
+    has = anywhere(text, PERCENT)
+    rows: NDArray[np.int64] = has.nonzero()[0]
+    if rows.size:
+        some = text[rows]
+        codes = some[:, 1:-1].astype(np.uint16) | some[:, 2:].astype(np.uint16) << np.uint16(8)
+        has[rows] = ((some[:, :-2] == PERCENT) & np.isin(codes, _ENCODED_SIGNS)).any(axis=1)
+    return has
 
 
 def _has_long_segment(text: NDArray[np.uint8], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:

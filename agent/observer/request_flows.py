@@ -13,6 +13,7 @@ from flows.agent.observer.dns_fields import dns_fields
 from flows.agent.observer.fields import Fields, join, nanoseconds, number, texts
 from flows.agent.observer.http_fields import NO_PROTOCOL, PROTOCOLS, http_fields, ordinary
 from flows.agent.probe.record import Event
+from flows.agent.store.header_lines import pairs
 from flows.agent.store.public_names import public_name
 from flows.agent.store.request_columns import METHODS, Flag, Kind, State
 from flows.flow.grpc_words import service_and_method, status_name
@@ -163,7 +164,7 @@ def _http(rows: Columns, at: int, event: int, _time: int) -> Made:
         method=METHODS[int(rows["method"][at])] or "UNKNOWN",
         url=_url(rows, at),
         protocol=PROTOCOLS.get(int(rows["version"][at]), NO_PROTOCOL).decode(),
-        headers=_headers(rows, at),
+        headers=[flow_pb2.HTTPHeader(key=key, value=value) for key, value in _headers(rows, at, event)],
     )
     asked = int(rows["time"][at]) > 0
     if not asked:
@@ -199,10 +200,8 @@ def _url(rows: Columns, at: int) -> str:
     return f"{scheme}://{host}{path}" if host else path
 
 
-def _headers(rows: Columns, at: int) -> list[flow_pb2.HTTPHeader]:
-    lines = _text(rows["headers"][at]).splitlines()
-    pairs = (line.partition(": ") for line in lines)
-    return [flow_pb2.HTTPHeader(key=key, value=value) for key, colon, value in pairs if colon]
+def _headers(rows: Columns, at: int, event: int) -> list[tuple[str, str]]:
+    return pairs(_text(rows["headers"][at]), answered=event == Event.RESPONSE)
 
 
 def _grpc(rows: Columns, at: int, event: int) -> tuple[extension_pb2.Grpc | None, str]:

@@ -84,7 +84,7 @@ COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
     "response_bytes": ("i8", ()),  # -1: not known (yet)
     "text": ("u1", (TEXT_BYTES,)),  # path (redacted), or the name asked for: lower case, dots, no dot at the end
     "host": ("u1", (HOST_BYTES,)),  # TLS: offered ALPN protocols, separated by commas
-    "headers": ("u1", (HEADER_BYTES,)),  # those on the allow list, of request and answer: "Key: value\n" each, as they came
+    "headers": ("u1", (HEADER_BYTES,)),  # those on the allow list, as header_lines has them: "Key: value\n" each, as they came
     "answer": ("u1", (ANSWER_BYTES,)),  # DNS: the answer's message from its first byte on
     "answer_bytes": ("u2", ()),  # of them that are kept
 }

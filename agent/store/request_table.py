@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 import numpy as np
 
 from flows.agent.probe.record import Event, of_requests
+from flows.agent.store.header_lines import pairs
 from flows.agent.store.public_names import number_of, public_name
-from flows.agent.store.request_columns import METHODS, Kind
+from flows.agent.store.request_columns import METHODS, Kind, State
 from flows.flow.columns import L7_DNS, L7_HTTP, Categories, Http
 from flows.proto import extension_pb2
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TCP: Final = 6
 L7: Final = np.array([0, L7_HTTP, L7_HTTP, L7_HTTP, L7_DNS, 0], np.uint8)  # by Kind
-WANTED: Final = ("kind", "method", "status", "text", "host", "headers", "origin")
+WANTED: Final = ("kind", "state", "method", "status", "text", "host", "headers", "origin")
 
 
 class Lazy(Sequence[T], Generic[T]):
@@ -92,16 +93,15 @@ class RequestTable:
         if not code or L7[self._columns["kind"][code - 1]] != L7_HTTP:
             return None
         at, row = code - 1, self._rows[code - 1]
-        answer = self._events[row] == Event.RESPONSE
-        lines = (line.partition(": ") for line in self._text("headers", at).splitlines())
+        answer, alone = self._events[row] == Event.RESPONSE, self._columns["state"][at] == State.ALONE
         host, path = self._text("host", at), self._text("text", at)
         scheme = "https" if self._columns["origin"][at] else "http"
         whole = "://" in path and not path.startswith("/")
         return Http(
             code=int(self._columns["status"][at]) if answer else 0,
-            method=METHODS[int(self._columns["method"][at])],
+            method="" if alone else METHODS[int(self._columns["method"][at])] or "UNKNOWN",
             url=f"{scheme}://{host}{path}" if host and not whole else path,
-            headers=tuple((key, value) for key, colon, value in lines if colon),
+            headers=tuple(pairs(self._text("headers", at), answered=answer)),
         )
 
     def dns_query(self) -> Categories[str | None]:

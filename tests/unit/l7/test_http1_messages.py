@@ -135,4 +135,22 @@ def test_headers_on_the_allow_list_are_kept_of_both() -> None:
         stream.ask(asked, long=True),
         stream.answer(b"HTTP/1.1 302 Found\r\nLocation: /c?d=e\r\nSet-Cookie: f\r\n\r\nRange: no\r\n"),
     )
-    assert station.row()["headers"] == b"range: bytes=0-9\nReferer: http://x/y\nLocation: /c\n"
+    assert station.row()["headers"] == b"range: bytes=0-9\nReferer: http://x/y\n\nLocation: /c\n"
+    assert station.row()["flags"] & Flag.REDACTED
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        (b"X-A: 1", b"X-A: 1\n"),
+        (b"Authorization : Bearer s3cr3t", b""),
+        (b"Cookie: a=1;\r\n sid=u1:s3cr3t", b""),
+        (b"X-A: 1,\r\n\t2", b"X-A: 1, 2\n"),
+        (b"X-A: v\rCookie: s3cr3t", b""),
+        (b"no field", b""),
+    ],
+)
+def test_with_a_deny_list_only_fields_are_kept_and_never_credentials(line: bytes, kept: bytes) -> None:
+    station = Station(Redaction.of({"headers_deny": ["host"]}))
+    row = station.take(Stream().ask(b"GET / HTTP/1.1\r\nHost: a\r\n" + line + b"\r\n\r\n")).row()
+    assert (row["headers"], row["flags"] & Flag.REDACTED) == (kept, 0)

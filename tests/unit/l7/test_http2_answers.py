@@ -27,7 +27,7 @@ def test_a_request_and_its_answer(client_end: bool) -> None:
     (row,) = Seen().take(talked(asked_and_answered).records(client_end=client_end)).rows()
     assert (row["kind"], row["state"], row["version"], METHODS[row["method"]]) == (Kind.HTTP2, State.ANSWERED, 20, "GET")
     assert (row["text"], row["host"], row["status"], row["grpc"]) == ("/users/1", "web", 404, 0)
-    assert (row["headers"], row["flags"]) == ("user-agent: curl\nserver: h2\n", Flag.REDACTED)
+    assert (row["headers"], row["flags"]) == ("user-agent: curl\n\nserver: h2\n", Flag.REDACTED)
     assert (row["time"] - WALL - T0, row["answered"] - row["time"], row["response_bytes"]) == (4 * MS, MS, -1)
     assert (row["client"], row["conn_id"], row["comm"], row["pid"]) == (client_end, 7, b"curl", 12)
 
@@ -62,6 +62,41 @@ def test_a_grpc_answer_that_ends_with_its_first_headers(
     seen = Seen().take(talked(lambda talk: talk.answer(talk.ask(*GRPC_REQUEST), *headers, end=end)).records())
     assert [event for _, event, _ in seen.events] == [Event.REQUEST, Event.RESPONSE]
     assert (seen.column("kind"), seen.column("status"), seen.column("grpc")) == ([Kind.GRPC], [status], [grpc])
+
+
+@pytest.mark.parametrize("kind", ["application/grpc-web+proto", "application/grpc-web-text"])
+def test_grpc_web_has_its_trailers_in_its_body_so_it_is_told_as_http(kind: str) -> None:
+    def call(talk: Talk) -> None:
+        content = ("content-type", kind)
+        head = ((":method", "POST"), (":scheme", "http"), (":path", "/p.E/S"), (":authority", "w"), content)
+        stream = talk.ask(*head, end=False)
+        talk.body(stream, b"x", end=True, client=True)
+        talk.answer(stream, (":status", "200"), content)
+        talk.body(stream, b"y", end=True)
+
+    seen = Seen().take(talked(call).records())
+    assert [event for _, event, _ in seen.events] == [Event.REQUEST, Event.RESPONSE]
+    assert (seen.column("kind"), seen.column("status")) == ([Kind.HTTP2], [200])
+
+
+def test_a_grpc_status_in_the_first_headers_is_the_end_though_a_body_follows() -> None:
+    def call(talk: Talk) -> None:
+        stream = talk.ask(*GRPC_REQUEST)
+        talk.answer(stream, *GRPC_ANSWER, ("grpc-status", "7"))
+        talk.body(stream, b"", end=True)
+
+    seen = Seen().take(talked(call).records())
+    assert [event for _, event, _ in seen.events] == [Event.REQUEST, Event.RESPONSE]
+    assert seen.column("grpc") == [8]
+    assert sum(connection.open_streams for connection in seen.handler._connections.values()) == 0
+
+
+def test_headers_that_do_not_fit_are_left_out_whole() -> None:
+    def ask(talk: Talk) -> None:
+        stream = talk.get("/x", **{"user-agent": "u" * 70})
+        talk.answer(stream, (":status", "200"), ("server", "envoy-internal-gateway-01"), end=True)
+
+    assert Seen().take(talked(ask).records()).column("headers") == ["user-agent: " + "u" * 70 + "\n"]
 
 
 def streams_in_any_order(talk: Talk) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
-from http2_samples import T0, Seen, Talk, frame, record, talked
+from http2_samples import T0, Seen, Sent, Talk, frame, record, talked
 
+from flows.agent.l7.http2_connection import MAX_STREAMS
 from flows.agent.probe.payload import Origin
 from flows.agent.probe.record import Event
 from flows.agent.store.request_columns import METHODS, Flag, Kind, State
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 END_HEADERS = 4
@@ -58,6 +64,47 @@ def test_an_answer_whose_request_was_not_seen_stands_alone() -> None:
     (row,) = seen.expire().rows()
     assert (row["state"], row["time"], row["status"], row["client"]) == (State.ALONE, 0, 404, 0)
     assert [event for _, event, _ in seen.events] == [Event.RESPONSE]
+
+
+def joined_after(talk: Talk, writes: int) -> NDArray[np.void]:
+    """Records of a connection whose first writes were not seen."""
+    talk.writes = talk.writes[writes:]
+    records = talk.records()
+    records["number"] += 1
+    return records
+
+
+def test_joined_in_the_middle_those_that_were_answered_do_not_push_out_those_that_wait() -> None:
+    talk, known = Talk(), {"x-a": "b"}
+    talk.answer(talk.get("/0", **known), (":status", "200"), ("server", "n"), end=True)
+    before = len(talk.writes)
+    slow = talk.get("/slow", **known)
+    for _ in range(MAX_STREAMS + 9):
+        stream = talk.get("/f", **known)
+        talk.answer(stream, (":status", "200"), ("server", "n"))
+        talk.body(stream, b"x", end=True)
+    talk.answer(slow, (":status", "204"), ("server", "n"), end=True)
+    records = joined_after(talk, before)
+    seen = Seen().take(records[:3]).expire(2 * 10**9).take(records[3:])
+    assert [row["status"] for row in seen.rows() if row["text"] == "/slow"] == [204]
+    assert seen.handler.counts().keys() <= {"http2_beginnings_unseen"}
+
+
+def test_joined_in_the_middle_an_answer_to_what_the_client_gave_up_is_not_another_request() -> None:
+    talk = Talk()
+    talk.answer(talk.get("/0"), (":status", "200"), end=True)
+    before = len(talk.writes)
+    stream = talk.get("/slow")
+    talk.client.reset_stream(stream, error_code=8)
+    talk.writes.append(Sent(True, T0 + 10**8, talk.client.data_to_send()))
+    talk.server.send_headers(stream, ((":status", "200"),))
+    talk.writes.append(Sent(False, T0 + 2 * 10**8, talk.server.data_to_send()))
+    seen = Seen()
+    for row in joined_after(talk, before):
+        seen.take(row.reshape(1)).expire(2 * 10**9)
+    assert [event for _, event, _ in seen.events] == [Event.REQUEST, Event.NO_RESPONSE]
+    assert seen.column("state") == [State.UNANSWERED]
+    assert seen.handler.counts()["http2_answers_after_end"] == 1
 
 
 def test_after_an_upgrade_from_http1_the_first_answer_stands_alone() -> None:

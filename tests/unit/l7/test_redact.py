@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote_to_bytes
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -37,6 +39,10 @@ HIDDEN = b"HUBBLE_REDACTED"
         (b"/proxy/http://ann:secret@db/x", b"/proxy/http://db/x"),
         (b"/proxy/http%3A%2F%2Fann:secret%40db%2Fx", b"/proxy/http%3A%2F%2Fdb%2Fx"),
         (b"/proxy/http%3A%2F%2Fdb.example%2Fx%3Ftoken%3Dabc/y", b"/proxy/http%3A%2F%2Fdb.example%2Fx/y"),
+        (b"/proxy/http:%2F%2Fdb%2F%3Ftoken=abc", b"/proxy/http:%2F%2Fdb%2F"),
+        (b"/proxy/http://db/x%3Ftoken=abc", b"/proxy/http://db/x"),
+        (b"/p/https%3A%2F%2Fu%40h", b"/p/https%3A%2F%2Fh"),
+        (b"/p/https%3A%2F%2Fh%2Fx%40y", b"/p/https%3A%2F%2Fh%2Fx%40y"),
         (b"/orders/" + UUID, b"/orders/" + UUID),
         (b"/orders/order-" + UUID, b"/orders/order-" + UUID),
         (b"/media/film-0000000012/segment-000000000000012.ts", b"/media/film-0000000012/segment-000000000000012.ts"),
@@ -70,6 +76,9 @@ def in_arrays(rules: Redaction, paths: list[bytes], cut: bool = False) -> list[t
         ({"url_query": False}, b"/a?x=1", b"/a?x=1"),
         ({"user_info": False}, b"/p/http://ann:pw@db/", b"/p/http://ann:pw@db/"),
         ({"path_secrets": False}, b"/k/" + HEX, b"/k/" + HEX),
+        ({"path_secrets": False}, b"/f/https%3A%2F%2Fh%2F%3ftoken%3Ds3cr3t", b"/f/https%3A%2F%2Fh%2F"),
+        ({"path_secrets": False}, b"/f/https%3A%2F%2Fu%3Apw%40host/", b"/f/https%3A%2F%2Fhost/"),
+        ({"url_query": False}, b"/f/https%3A%2F%2Fu%40h%2F%3Fa", b"/f/https%3A%2F%2Fh%2F%3Fa"),
         ({"path_rules": ["/customers/[^/]+"]}, b"/customers/ann/x", HIDDEN + b"/x"),
         ({"path_rules": [r"(/customers/)[^/]+ => \1NAME"]}, b"/customers/ann/x", b"/customers/NAME/x"),
         ({"path_rules": ["ann => A", "A => B"]}, b"/ann", b"/B"),
@@ -122,6 +131,9 @@ def test_many_paths_keep_their_places() -> None:
         ({"headers_deny": ["X-Key"]}, b"x-key", False),
         ({"headers_deny": ["X-Key"]}, b"Authorization", False),
         ({"headers_deny": []}, b"Cookie", False),
+        ({"headers_deny": []}, b"Cookie ", False),
+        ({"headers_deny": []}, b"authorization\t", False),
+        ({"headers_deny": []}, b"", False),
     ],
 )
 def test_which_headers_are_kept(rules: dict[str, object], name: bytes, kept: bool) -> None:
@@ -142,6 +154,35 @@ def test_which_headers_are_kept(rules: dict[str, object], name: bytes, kept: boo
 )
 def test_values_of_headers_that_are_urls(value: bytes, expected: bytes) -> None:
     assert Redaction().header_value(b"Location", value) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        (b"Referer", b"https://shop/list?ids=1,2&token=s3cr3t", b"https://shop/list"),
+        (b"Referer", b"https://x/cb?state=a;code=s3cr3t", b"https://x/cb"),
+        (b"Referer", b"https://x/cb?say=good morning s3cr3t", b"https://x/cb"),
+        (b"Location", b"reset?token=s3cr3t", b"reset"),
+        (b"location", b"?code=s3cr3t", b""),
+        (b"Location", b"//user:pw@host/x", b"//host/x"),
+        (b"Location", b"%2F%2Fuser%40host", b"%2F%2Fhost"),
+        (b"Refresh", b"0; url=/login?token=s3cr3t", b"0; url=/login"),
+        (b"Link", b"<page?token=s3cr3t>; rel=next, <b#c>; rel=last", b"<page>; rel=next, <b>; rel=last"),
+        (b"User-Agent", b"bot/1 (+https://bot.example/?id=s3cr3t) more", b"bot/1 (+https://bot.example/ more"),
+        (b"X-Note", b"what? nothing", b"what? nothing"),
+        (b"Host", b"ann:pw@shop:80", b"shop:80"),
+    ],
+)
+def test_urls_in_values_lose_all_of_their_queries(name: bytes, value: bytes, expected: bytes) -> None:
+    assert Redaction().header_value(name, value) == expected
+
+
+@pytest.mark.timeout(15)  # where each place is tried to the end of the text it takes a minute
+@pytest.mark.parametrize("piece", [b"%3a%2f%2f", b"://", b":%2F%2F", b"%3a%2f%2fa%40", b"%3a%2f%2f%3"])
+def test_what_is_made_to_take_long_does_not(piece: bytes) -> None:
+    text = piece * (60_000 // len(piece))
+    assert Redaction().path(b"/" + text).cut or b"@" in unquote_to_bytes(piece)
+    assert len(Redaction().header_value(b"Location", text)) <= len(text)
 
 
 def test_dns_names_by_rules() -> None:

@@ -49,6 +49,13 @@ def test_the_messages_of_http_are_hubbles(requested: Requested) -> None:
     }  # fmt: skip
 
 
+def test_a_request_has_its_own_headers_and_its_answer_both_however_odd(requested: Requested) -> None:
+    requested.store(request(headers="X-A: v\x0bCookie: é\u2028t\n\nServer: n\n".encode()), *BOTH)
+    asked, answered = ([(each.key, each.value) for each in flow.l7.http.headers] for flow in requested.shown())
+    assert asked == [("X-A", "v\x0bCookie: é\u2028t")]
+    assert answered == [*asked, ("Server", "n")]
+
+
 def test_the_messages_of_dns_are_hubbles(requested: Requested) -> None:
     name = "web.shop.svc.cluster.local."
     requested.store(dns_request(dns_answer((name, 30, "A", "1.2.3.4"))), *BOTH)
