@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from flows.agent.l7.http1_extents import extents_of
+from flows.agent.l7.http1_extents import extents_of, is_inside
 from flows.agent.l7.http1_rows import pick, put
 from flows.agent.l7.masks import all_of, number
 
@@ -202,6 +202,12 @@ class Connections:
         extents = extents_of(known, at, known["answer_size"].astype(np.int64))
         extents["sequence"] = known["answer"]
         return extents
+
+    def in_last_body(self, rows: NDArray[np.void]) -> NDArray[np.bool_]:
+        """Which rows (n,) are within the newest request that goes on in other packets; bool (n,)."""
+        at, own = self.find(rows)
+        body: NDArray[np.bool_] = own & is_inside(rows["sequence"], self._table["body"][at], self._table["body_size"][at])
+        return body
 
     def is_over(self, answers: NDArray[np.void]) -> NDArray[np.bool_]:
         """Which answers (n,) come after an upgrade."""

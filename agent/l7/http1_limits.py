@@ -40,9 +40,11 @@ class Limits:
         goes_on = requests["size"] > lengths
         switching = answers["status"] == SWITCHING
         bodies = known["body_size"] != 0
-        if not (any_of(goes_on) or any_of(bodies) or any_of(known["upgraded"]) or any_of(switching)):
+        echoed = self._in_answers(requests, ~(own & known["answered"]), answers)
+        if not (any_of(goes_on) or any_of(bodies) or any_of(known["upgraded"]) or any_of(switching) or any_of(echoed)):
             return None
         body = own & is_inside(requests["sequence"], known["body"], known["body_size"])
+        body |= echoed
         over = own & known["upgraded"]
         over[over] = after(requests["acknowledged"][over], known["answer"][over])
         over |= self._follow_upgrade(requests, pick(answers, switching))
@@ -66,14 +68,34 @@ class Limits:
             mask[mask] = after(requests["acknowledged"][mask], switching["sequence"][at[mask]])
         return mask
 
+    def _in_answers(self, requests: NDArray[np.void], maybe: NDArray[np.bool_], answers: NDArray[np.void]) -> NDArray[np.bool_]:
+        """Which requests (n,) are in bodies of answers of who sends them, also of those that came with them; bool (n,).
+
+        maybe: who never got an answer, (n,): nobody else can be a server.
+        """
+        mask, rows = np.zeros(len(requests), bool), maybe.nonzero()[0]
+        if rows.size:
+            others = other_way(pick(requests, rows))
+            probes = extents_of(others, self._connections.places(others["conn_id"], others["link"]))
+            places = self._connections.places(answers["conn_id"], answers["link"])
+            here = np.isin(places, probes["place"])
+            came = pick(answers, here)
+            extents = outermost(extents_of(came, places[here], sizes_of(np.zeros(len(came), np.uint8), came)))
+            mask[rows] = inside(probes, extents) | inside(probes, self._connections.last_answers(others))
+        return mask
+
     def not_in_bodies(self, answers: NDArray[np.void], met: Met) -> NDArray[np.void]:
-        """Answers (n,) that met no request, without those in bodies of others: of those that did, and of the newest before."""
+        """Answers (n,) that met no request, without those in bodies.
+
+        That is, of other answers, of those that did and of the newest before; and of requests of who sends them.
+        """
         places = self._connections.places(answers["conn_id"], answers["link"])
         maybe = np.isin(met.requests["place"], places)
         requests, others = pick(met.requests, maybe), pick(met.answers, maybe)
         extents = extents_of(others, requests["place"], sizes_of(requests["method"], others))
         probes = extents_of(answers, places)
         body = inside(probes, outermost(extents)) | inside(probes, self._connections.last_answers(answers))
+        body |= self._connections.in_last_body(other_way(answers))
         self._counts["http: body that looks like an answer"] += int(body.sum())
         return pick(answers, ~body)
 
@@ -94,7 +116,13 @@ class Limits:
 
 def turned(answers: NDArray[np.void]) -> NDArray[np.void]:
     """The same ends (n,) for requests that come from who answers: what it has got so far was HTTP, what it gets then is none."""
-    others = copy(answers)
-    others["link"] ^= 1
+    others = other_way(answers)
     others["sequence"] = answers["acknowledged"] - np.uint32(1)
+    return others
+
+
+def other_way(rows: NDArray[np.void]) -> NDArray[np.void]:
+    """Requests as answers (n,), and answers as requests: of the same bytes, should the other one be who asks."""
+    others = copy(rows)
+    others["link"] ^= 1
     return others

@@ -25,6 +25,7 @@ from pairing_samples import (
 
 from flows.agent.l7.http1_extents import EXTENT, inside, outermost
 from flows.agent.l7.redact import Redaction
+from flows.agent.probe.payload import PayloadKind
 
 
 def test_a_chunked_body_may_look_like_a_request_and_is_pipelined_then() -> None:
@@ -43,6 +44,39 @@ def test_long_packets_of_a_body_are_read_before_its_request(headers: dict[str, l
     station.take(*packets).take(asked, *answers, *later)
     assert simple(station) == TWO_PAIRS
     assert station.http.counts() == {"http: body that looks like a request": 2}
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+def test_what_a_server_sends_within_its_answer_is_no_request_of_its_own(calls: int) -> None:
+    stream, station = Stream(), Station()
+    payloads = [stream.ask(get(1)), stream.answer(sized(1, 3_000)), stream.answer(ALIKE, kind=PayloadKind.HTTP_REQUEST)]
+    for part in np.array_split(np.concatenate(payloads), calls):
+        station.take(part)
+    station.settle().expire(70 * 10**9)
+    assert simple(station) == [("/1", ANSWERED, 401, False)]
+    assert station.http.counts() == {"http: body that looks like a request": 1}
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+def test_what_a_client_sends_within_its_request_is_no_answer_of_its_own(calls: int) -> None:
+    stream, station = Stream(), Station()
+    payloads = [stream.ask(post(1, 3_000)), stream.ask(ANSWER_ALIKE, kind=PayloadKind.HTTP_RESPONSE), stream.answer(sized(1))]
+    for part in np.array_split(np.concatenate(payloads), calls):
+        station.take(part)
+    station.settle()
+    assert simple(station) == [("/1", ANSWERED, 401, False)]
+    assert station.http.counts() == {"http: body that looks like an answer": 1}
+
+
+def test_after_a_refusal_to_take_a_body_requests_go_on() -> None:
+    """What botocore does, and curl after 417: Expect: 100-continue, a final answer, and no body."""
+    stream, station = Stream(), Station()
+    upload = b"PUT /1 HTTP/1.1\r\nHost: s3\r\nExpect: 100-continue\r\nContent-Length: 8388608\r\n\r\n"
+    payloads = [stream.ask(upload), stream.answer(sized(1)), stream.ask(get(2)), stream.answer(sized(2))]
+    for one in payloads:
+        station.take(one)
+    assert simple(station.settle()) == TWO_PAIRS
+    assert station.http.counts() == {}
 
 
 def test_an_upgrade_in_a_body_is_none() -> None:
