@@ -267,6 +267,8 @@ def _forms(text: Text, line: _Line, target: NDArray[np.uint8], hosts: _Hosts, ru
         end = min((place for sign in (b"/", b"?", b"#") if (place := raw.find(sign, begin)) >= 0), default=len(raw))
         unfinished = bool(line.cut[at]) and end == len(raw)
         hosts.set(at, b"" if unfinished else raw[begin:end], rules)  # unfinished: whether it is user info cannot be said
+        if begin and not unfinished and raw[: begin - 3].lower() != b"http":
+            continue  # what a proxy is to fetch by other means is shown as it was asked for
         path = raw[end:] if not begin or unfinished or raw[end : end + 1] == b"/" else b"/" + raw[end:]
         changed[at] = path
         target[at, : len(path[:TEXT_BYTES])] = np.frombuffer(path[:TEXT_BYTES], np.uint8)

@@ -17,6 +17,7 @@ DECODINGS: Final = 3  # times that a segment may have been percent-encoded
 # JSON Web Tokens begin with `{"`, encoded (RFC 7519); the others are prefixes that their makers publish.
 _KNOWN = re.compile(
     rb"eyJ[\w-]{5,}(?:\.[\w-]*)*|(?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[0-9A-Za-z]{16,}|glpat-[\w-]{16,}"
+    rb"|github_pat_\w{20,}|npm_[0-9A-Za-z]{30,}|AIza[\w-]{30,}|ya29\.[\w-]{8,}"
     rb"|xox[abeprs]-[\w-]{10,}|[sr]k_(?:live|test)_[0-9A-Za-z]{10,}",
     re.ASCII,
 )
@@ -26,7 +27,10 @@ _HEX = re.compile(rb"[0-9A-Fa-f]{32}")
 _PIECE = re.compile(rb"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _UNBROKEN = re.compile(rb"[0-9A-Za-z]{24,}")
 _LOWER, _UPPER, _DIGIT = re.compile(rb"[a-z]"), re.compile(rb"[A-Z]"), re.compile(rb"[0-9]")
-_TOKEN_BYTES, _PIECE_BYTES = 24, 4  # words are longer than four letters on average; of random text pieces have two
+_TOKEN_BYTES = 22  # 16 random bytes in base64
+# Words are longer than four letters on average; of random text of small letters, capitals and digits pieces have two, and those
+# of base32, which has few digits, three to four.
+_PIECE_BYTES, _LONG_PIECE_BYTES = 4, 5
 
 
 def hide(path: bytes, *, cut: bool) -> bytes:
@@ -67,10 +71,11 @@ def _is_secret(run: bytes) -> bool:
     if len(rest) >= _TOKEN_BYTES and _LOWER.search(rest) and _UPPER.search(rest) and _is_random(rest):
         return True
     # Names of Kubernetes are digits and small letters with hyphens: without hyphens nobody writes that many.
-    return any(_DIGIT.search(part) and _is_random(part) for part in _UNBROKEN.findall(rest) if not part.isdigit())
+    parts = (part for part in _UNBROKEN.findall(rest) if not part.isdigit())
+    return any(_DIGIT.search(part) and _is_random(part, _LONG_PIECE_BYTES) for part in parts)
 
 
-def _is_random(text: bytes) -> bool:
+def _is_random(text: bytes, piece_bytes: int = _PIECE_BYTES) -> bool:
     """Whether it changes between small letters, capitals and digits more often than words and numbers do."""
     pieces = _PIECE.findall(text)
-    return len(pieces) * _PIECE_BYTES > sum(map(len, pieces))
+    return len(pieces) * piece_bytes > sum(map(len, pieces))
