@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from conftest import Demo
 
 Json = dict[str, Any]
-BEGIN_SECONDS = 1.0  # until a stream that was asked for is surely followed
 LONGEST_SECONDS = 60.0  # that a stream may be behind: one machine has it all, and full speed is more than it can show live
 
 
@@ -49,7 +48,10 @@ class Followed:
             self._channels.append(channel)
             self._calls.append(call)
             self._threads.append(thread)
-        time.sleep(BEGIN_SECONDS)
+        end = time.monotonic() + LONGEST_SECONDS
+        while not all(map(self._watermark, self._messages)):
+            assert time.monotonic() < end, "a stream has not begun"
+            time.sleep(0.05)
         return self
 
     def __exit__(self, *_: object) -> None:

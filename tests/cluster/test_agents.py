@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from programs import programs
+from waiting import eventually
 
 from flows.agent.probe.compile import PROGRAMS
 
@@ -110,8 +111,8 @@ def test_a_connection_that_policy_drops_is_unanswered(demo: Demo, tmp_path: Path
     store = demo.pods("demo/store")[0]
     demo.ok("apply", "-f", str(manifest))
     try:
-        time.sleep(1)  # until the nodes have it
-        demo.run("exec", "svc-a", "--", "curl", "-s", "--max-time", "4", f"{store['ip']}:8080")
+        ask = ("exec", "svc-a", "--", "curl", "-s", "--max-time", "4", f"{store['ip']}:8080")
+        eventually("nobody gets in", lambda: demo.run(*ask).returncode == 28)
         asked = ("--from", "svc-a", "--to-ip", store["ip"], "--verdict", "ERROR", "--last", "5")
         flow = demo.observed(lambda _: True, *asked)
     finally:
@@ -140,7 +141,7 @@ def test_a_killed_agent_comes_back_and_leaves_no_second_copy(demo: Demo) -> None
         time.sleep(0.1)
     flow = demo.observed(lambda _: True, "--server", agents[0]["socket"], "--last", "5")
     assert flow["node_name"] == f"demo/{agents[0]['node']}"
-    assert loaded() == len(NAMES) * len(agents)
+    eventually("its programs are gone", lambda: loaded() == len(NAMES) * len(agents))
 
 
 def test_following_ends_quietly_on_ctrl_c(demo: Demo) -> None:

@@ -155,21 +155,13 @@ def refused() -> bool:
 def test_a_killed_api_server_resets_refuses_and_comes_back(demo: Demo) -> None:
     pid = demo.status()["api"]["pid"]
     version = kubectl("get", "deployment", "svc-a", "-n", "demo", "-o", "jsonpath={.metadata.uid}").stdout
-    environment = {**os.environ, "KUBECONFIG": str(layout.KUBECONFIG)}
     with socket.create_connection((layout.API_ADDRESS, layout.API_PORT), timeout=10) as idle:
         began = time.time()
         os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(ConnectionResetError):
             assert idle.recv(1) == b""
     eventually("its port refuses", refused)
-    assert (
-        "was refused"
-        in subprocess.run(
-            ["kubectl", "get", "ns"], capture_output=True, text=True, timeout=30, check=False, env=environment
-        ).stderr
-    )
     eventually("it is back", lambda: kubectl("get", "ns").returncode == 0)
-    assert time.time() - began < 10
     assert demo.status()["api"]["pid"] != pid
     uid = kubectl("get", "deployment", "svc-a", "-n", "demo", "-o", "jsonpath={.metadata.uid}").stdout
     assert uid == version  # what is stored lives on

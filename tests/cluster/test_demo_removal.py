@@ -143,8 +143,9 @@ def test_run_shows_live_flows_and_ctrl_c_removes_everything(fresh: Demo) -> None
             shown.append(line)
             if "demo/svc-a-" in line and "-> demo/svc-b-" in line:
                 break
+        ours = {running_demo.pid, *cgroups.members(cgroups.root())}
         os.killpg(running_demo.pid, signal.SIGINT)
         running_demo.communicate(timeout=60)
     assert any("-> demo/svc-b:80" in line and "FORWARDED" in line for line in shown)
     assert settled() == before
-    assert not processes() - alive
+    assert not {int(row.split("@")[0]) for row in processes() - alive} & ours

@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-import time
 from typing import TYPE_CHECKING
 
-from traffic import FAMILY
+from traffic import FAMILY, word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,12 +74,12 @@ def ask(say: Callable[[object], None], address: str, port: int, scripts: Sequenc
     return ids
 
 
-def ask_late(say: Callable[[object], None], address: str, port: int, first: Script, then: Script, pause: float) -> int:
-    """The other end of it: says so when the first part is over, and waits."""
+def ask_late(say: Callable[[object], None], address: str, port: int, first: Script, then: Script) -> int:
+    """The other end of it: says so when the first part is over, and waits for a word."""
     with socket.create_connection((address, port), timeout=20) as connection:
         tell(connection, first, client=True)
         say("waiting")
-        time.sleep(pause)
+        word(say)
         tell(connection, then, client=True)
         return cookie(connection)
 

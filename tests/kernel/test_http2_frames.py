@@ -242,7 +242,7 @@ def test_what_is_sent_again_leaves_once(listener: Listener) -> None:
     netns = ["ip", "netns", "exec", listener.server.netns]
     with listener.server.start(talk.serve, 4, [first + then], 0) as serving:
         port = serving.heard()
-        with listener.client.start(talk.ask_late, listener.server.address(4), port, first, then, 0.5) as asking:
+        with listener.client.start(talk.ask_late, listener.server.address(4), port, first, then) as asking:
             assert asking.heard() == "waiting"
             rules = f"""table ip flows-drop {{
                 chain arriving {{
@@ -252,12 +252,17 @@ def test_what_is_sent_again_leaves_once(listener: Listener) -> None:
             }}"""
             subprocess.run([*netns, "nft", "-f", "-"], input=rules, text=True, check=True)
             try:
-                time.sleep(1.0)
-                dropped = subprocess.run([*netns, "nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
+                asking.tell()
+                for _ in range(200):
+                    listed = subprocess.run([*netns, "nft", "list", "ruleset"], check=True, capture_output=True, text=True)
+                    dropped = int(listed.stdout.partition("counter packets ")[2].split()[0])
+                    if dropped >= 2:
+                        break
+                    time.sleep(0.05)
             finally:
                 subprocess.run([*netns, "nft", "delete", "table", "ip", "flows-drop"], check=True)
             ids = [asking.heard()], serving.heard()
-    assert int(dropped.partition("counter packets ")[2].split()[0]) >= 2
+    assert dropped >= 2
     check(listener, [first + then], ids)
 
 

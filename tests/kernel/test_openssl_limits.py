@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import tls
 from plaintext_reading import PREFACE, SETTINGS, SHARED, frame, of, read, text, wait
+from traffic import word
 
 from flows.agent.probe.cgroup import find_subtree
 from flows.agent.probe.openssl import OpenSslProbe
@@ -113,9 +114,11 @@ def test_a_library_of_its_own_is_found_by_a_rescan_and_let_go_when_nobody_has_it
     def ask(say: Callable[[object], None], url: str) -> str:
         words = ["env", f"LD_LIBRARY_PATH={tmp_path}", "curl", "-sk", "-K", "-"]
         with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-            time.sleep(0.5)
+            maps = Path(f"/proc/{child.pid}/maps")
+            while str(tmp_path) not in maps.read_text():
+                time.sleep(0.02)
             say("started")
-            time.sleep(1)
+            word(say)
             return child.communicate(f'url = "{url}"')[0]
 
     with OpenSslProbe(SETTINGS, find_subtree(root)) as probe:
@@ -127,6 +130,7 @@ def test_a_library_of_its_own_is_found_by_a_rescan_and_let_go_when_nobody_has_it
                 asking.heard()
                 probe.rescan()
                 assert probe.files() == before + 1
+                asking.tell()
                 assert asking.heard() == "hello"
                 assert text(of(read(probe), client, sent=True)[0]).startswith(b"GET /found")
         probe.rescan()

@@ -152,6 +152,7 @@ def test_an_established_connection_that_falls_silent_times_out(watch: Watch) -> 
         with watch.client.start(traffic.send_into_silence, watch.server.address(4), port) as sending:
             sending.heard()
             with rule(watch.server, 4, port, "drop"):
+                sending.tell()
                 assert sending.heard() == errno.ETIMEDOUT
         last = last_records(watch.of(watch.client, port))
         serving.process.kill()

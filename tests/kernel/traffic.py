@@ -10,7 +10,7 @@ import os
 import socket
 import struct
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 Say = "Callable[[object], None]"
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 LINGER_ZERO = struct.pack("ii", 1, 0)
+
+
+def word(say: Any) -> Any:
+    """What the test says next, in answer to what was said: bounded."""
+    channel = say.__self__
+    assert channel.poll(20), "the test said nothing"
+    return channel.recv()
 
 
 def listener(version: int) -> socket.socket:
@@ -251,7 +258,7 @@ def send_into_silence(say: Callable[[object], None], address: str, port: int) ->
     with socket.create_connection((address, port), timeout=20) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 300)
         say("open")
-        time.sleep(1)
+        word(say)
         connection.sendall(b"lost")
         try:
             connection.recv(1)

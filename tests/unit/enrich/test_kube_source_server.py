@@ -48,11 +48,14 @@ def test_names_come_back_with_the_server(api: ApiServer, follow: Callable[[], Fo
     assert (lost.in_sync, followed.names()) == (False, ["a"])
     time.sleep(0.05)
     assert followed.source.status().since == lost.since
-    again = ApiServer(port)
+
+    def expired(server: ApiServer) -> None:
+        server.on_list(PODS, page("9", "b"))
+        server.on_watch(PODS, body("watch-expired-410"))
+        server.on_watch(PODS, None)
+
+    again = ApiServer(port, prepare=expired)
     try:
-        again.on_list(PODS, page("9", "b"))
-        again.on_watch(PODS, body("watch-expired-410"))
-        again.on_watch(PODS, None)
         eventually(lambda: followed.names() == ["b"] and followed.source.status().in_sync)
     finally:
         followed.source.stop()

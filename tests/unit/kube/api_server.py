@@ -38,11 +38,15 @@ class ApiServer:
     Without an answer: an empty list, a silent watch, and the refusal of a server that does not stream lists.
     """
 
-    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, port: int = 0, tls: ssl.SSLContext | None = None, prepare: Callable[[ApiServer], None] = lambda _: None
+    ) -> None:
+        """prepare: says the first answers, before anybody can ask."""
         self.asked: list[tuple[str, dict[str, str], dict[str, str]]] = []
         self.answers: dict[tuple[str, str], list[Answer]] = defaultdict(list)
         self.admits: Callable[[Mapping[str, str]], bool] = lambda _: True
         self.stopping = threading.Event()
+        prepare(self)
         handler = type("Handler", (_Handler,), {"api": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self.server.daemon_threads = True

@@ -24,6 +24,7 @@ from flows.relay.metrics import Metrics
 from flows.relay.quota import Quota
 from flows.relay.service import serve
 from flows.relay.status import Status
+from flows.wire.limits import BATCH_BYTES
 
 
 def end(namespace="", pod="", service=""):
@@ -227,7 +228,8 @@ async def relay(tmp_path, *running, foreign=False, access=None, quota=None, away
             metrics, admitting = Metrics(), access or Caller()
             address = f"unix://{tmp_path}/relay.sock"
             server, _ = await serve([address], None, pooled, admitting, Status(pooled, "1"), metrics, "1", quota or Quota())
-            async with grpc.aio.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", BATCH_BYTES)]
+            async with grpc.aio.insecure_channel(address, options) as channel:
                 try:
                     yield Served(pooled, discovery, channel, metrics, admitting)
                 finally:

@@ -87,12 +87,14 @@ async def test_a_client_that_takes_nothing_costs_no_more_than_the_bound():
 
 
 async def test_the_maker_does_not_wait_and_ends_with_its_reader():
-    made, closed = [], asyncio.Event()
+    made, many, closed = [], asyncio.Event(), asyncio.Event()
 
     async def parcels():
         try:
             while True:
                 made.append(len(made))
+                if len(made) > 10:
+                    many.set()
                 yield parcel(len(made))
                 await asyncio.sleep(0)
         finally:
@@ -101,10 +103,9 @@ async def test_the_maker_does_not_wait_and_ends_with_its_reader():
     async with asyncio.timeout(5):
         reader = buffered(parcels(), Outbox("relay"))
         await anext(reader)
-        await asyncio.sleep(0.05)
+        await many.wait()  # it goes on though nobody reads
         await reader.aclose()
         await closed.wait()
-    assert len(made) > 10
 
 
 async def test_an_error_of_the_maker_reaches_its_reader():

@@ -138,8 +138,8 @@ async def test_losses_are_told_and_count_against_coverage(tmp_path):
 async def test_a_loss_older_than_the_newest_flows_does_not_matter(tmp_path):
     agents = await three(tmp_path)
     agents[2].loses = 7  # a second ago
-    agents[0].happen(*range(500, 0, -50))
     async with relay(tmp_path, *agents) as served:
+        agents[0].happen(*range(500, 0, -50))
         batches = await answered(served.batches(asked(number=3)))
         more = await answered(served.batches(asked(number=30)))
     assert batches[-1].coverage.complete

@@ -1,6 +1,7 @@
 """What an agent may say beside flows: nothing of it ends an answer, holds it up for good, or is taken for another node's word."""
 
 import asyncio
+import sys
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -206,6 +207,7 @@ async def test_the_lane_that_all_wait_for_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(fanout, "HELD_ROWS", 500)
     monkeypatch.setattr(fanout, "LANE_ROWS", 100)
     monkeypatch.setattr(fanout, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(sys.modules[__name__], "PAUSE", 0.005)
     most, add = [0], Lane.add
 
     def adding(lane, *arguments):

@@ -43,7 +43,7 @@ async def serve(tls: ServerTls) -> tuple[grpc.aio.Server, int]:
 async def connects(port: int, client: ClientTls) -> bool:
     async with grpc.aio.secure_channel(f"127.0.0.1:{port}", client.credentials(), OPTIONS) as channel:
         try:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(10):
                 await anext(aiter(channel.unary_stream("/t.T/Ticks")(b"")))
         except (TimeoutError, grpc.aio.AioRpcError):
             return False
