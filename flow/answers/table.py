@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 MOST_ROWS = 10_000
 # What the names of a row beyond that are.
 OTHER = "(other)"
+# Values that say nothing; 0 is not among them.
+_ABSENT: tuple[Any, ...] = (None, "", [], {}, ())
 
 V = TypeVar("V")
 Row = dict[str, Any]
@@ -78,8 +80,8 @@ def ordered(rows: Sequence[Row], order: str, columns: Sequence[Column]) -> list[
     column = _column(order, columns) if order else None
     if column is None:
         return list(rows)
-    known = [row for row in rows if row.get(column.key) not in (None, "")]
-    missing = [row for row in rows if row.get(column.key) in (None, "")]
+    known = [row for row in rows if row.get(column.key) not in _ABSENT]
+    missing = [row for row in rows if row.get(column.key) in _ABSENT]
     return sorted(known, key=lambda row: _comparable(row[column.key]), reverse=order.startswith("-")) + missing
 
 

@@ -10,11 +10,17 @@ from flows.flow.answers.table import Column, Kind, SortError, check_sort, ordere
 from flows.flow.filter import compile_filters
 from flows.proto.flow_pb2 import FlowFilter
 
-COLUMNS = (Column("name"), Column("p99_ns", Kind.DURATION, "p99"), Column("counts", Kind.COUNTS), Column("pods", Kind.LIST))
+COLUMNS = (
+    Column("name"),
+    Column("p99_ns", Kind.DURATION, "p99"),
+    Column("counts", Kind.COUNTS),
+    Column("pods", Kind.LIST),
+    Column("hits", Kind.COUNT),
+)
 ROWS = [
-    {"name": "b", "p99_ns": 5, "counts": {"x": 1}, "pods": ["q"]},
-    {"name": "a", "p99_ns": None, "counts": None, "pods": []},
-    {"name": "c", "p99_ns": 9, "counts": {"x": 1, "y": 7}, "pods": ["p", "z"]},
+    {"name": "b", "p99_ns": 5, "counts": {"x": 1}, "pods": ["q"], "hits": 0},
+    {"name": "a", "p99_ns": None, "counts": {}, "pods": [], "hits": None},
+    {"name": "c", "p99_ns": 9, "counts": {"x": 1, "y": 7}, "pods": ["p", "z"], "hits": 1},
 ]
 
 
@@ -28,7 +34,10 @@ ROWS = [
         ("-p99", "cba"),
         ("p99_ns", "bca"),
         ("-counts", "cba"),
-        ("pods", "acb"),
+        ("pods", "cba"),
+        ("-pods", "bca"),
+        ("counts", "bca"),
+        ("hits", "bca"),
         ("other", "bac"),
     ],
 )
