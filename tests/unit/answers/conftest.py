@@ -1,1 +1,1 @@
-"""Tests of answers share answer_samples.py and answer_feeds.py."""
+"""Tests of answers share answer_samples.py, answer_resolver.py and answer_feeds.py."""

@@ -1,12 +1,13 @@
-"""`flows dns names`: what resolvers make of one question, put together again; what followed; ndots; did you mean."""
+"""`flows dns names`: what resolvers make of one question, put together again."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
-from answer_feeds import coverage, fed, rows
-from answer_samples import SECOND, START, UPSTREAM, VIP, A, B, Pod, Query, connection, hubble, ordered
+from answer_feeds import fed, rows
+from answer_resolver import ELSEWHERE, EXTERNAL, OTHER_SERVER, SAME, SEARCH, Resolver
+from answer_samples import SECOND, START, Pod, hubble, ordered
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,62 +20,6 @@ from flows.flow.answers.view import view_of
 if TYPE_CHECKING:
     from flows.proto.flow_pb2 import Flow
 
-SEARCH = ("demo.svc.cluster.local", "svc.cluster.local", "cluster.local")
-OTHER_SERVER = Pod("", "10.96.0.11", service="kube-system/kube-dns")
-
-
-class Resolver:
-    """Queries as a libc makes them, one after the other from `at` on."""
-
-    def __init__(self, client: Pod = A, at: float = 0.0) -> None:
-        self.client, self.at, self.queries = client, at, list[Query]()
-
-    def ask(self, name: str, qtype: str = "A", *, wait: float = 0.001, **fields: object) -> Resolver:
-        number = len(self.queries) + 1 + round(self.at * 1_000_000)
-        values = {
-            "name": name,
-            "qtype": qtype,
-            "client": self.client,
-            "at": self.at,
-            "number": number,
-            "query_id": number & 0xFFFF,
-        }
-        query = Query(**(values | {"port": 30_000 + len(self.queries)} | fields))  # type: ignore[arg-type]
-        self.queries.append(query)
-        self.at += wait
-        return self
-
-    def pair(self, name: str, rcode: int = 0, **fields: object) -> Resolver:
-        """A and AAAA at once, as glibc and musl do; AAAA has no address."""
-        self.ask(name, "A", wait=0.0001, rcode=rcode, **fields)
-        return self.ask(name, "AAAA", wait=0.002, rcode=rcode, ips=(), **fields)
-
-    def glibc(self, name: str, found: str, ndots: int = 5) -> Resolver:
-        """The whole search of a name; found: the one that exists, "" for none."""
-        tries = [f"{name}.{suffix}" for suffix in SEARCH]
-        tries = [*tries, name] if name.count(".") < ndots else [name, *tries]
-        for each in tries:
-            self.pair(each, rcode=0 if each == found else 3)
-            if each == found:
-                break
-        return self
-
-    def musl(self, name: str, found: str, ndots: int = 5) -> Resolver:
-        """As glibc, but to both servers at once, and no suffix for a name with enough dots."""
-        tries = [name] if name.count(".") >= ndots else [*(f"{name}.{suffix}" for suffix in SEARCH), name]
-        for each in tries:
-            rcode = 0 if each == found else 3
-            for server in (VIP, OTHER_SERVER):
-                self.ask(each, "A", wait=0, rcode=rcode, server=server)
-                self.ask(each, "AAAA", wait=0, rcode=rcode, ips=(), server=server)
-            self.at += 0.002
-            if each == found:
-                break
-        return self
-
-    def flows(self) -> list[Flow]:
-        return ordered(flow for query in self.queries for flow in query.flows())
-
 
 def lookups(flows: list[Flow]) -> list[Lookup]:
     requests, made = Requests(), Lookups()
@@ -86,8 +31,6 @@ def lookups(flows: list[Flow]) -> list[Lookup]:
         made.add(request)
     return sorted(made.end(), key=lambda each: each.began)
 
-
-EXTERNAL, SAME, ELSEWHERE = "api.example.com", "svc-b", "svc-b.prod"
 
 CASES = {
     "glibc, outside name": (Resolver().glibc(EXTERNAL, EXTERNAL), [(EXTERNAL, "resolved", 8, 12)]),
@@ -187,106 +130,6 @@ NAME = st.lists(LABEL, min_size=1, max_size=5).map(".".join)
 def test_any_names_can_be_compared(names: list[str], name: str) -> None:
     assert continues(names, name) in {True, False}
     assert all(each.startswith(intended(names)) or len(names) == 0 or intended(names) in names for each in names)
-
-
-ANSWERED = Query("cdn.example.com", ips=("93.184.216.34",), ttl=10)
-
-
-@pytest.mark.parametrize(
-    ("flows", "told", "expected"),
-    [
-        ([connection(A, Pod("", "93.184.216.34"), at=2)], coverage(), "93.184.216.34 TCP 443"),
-        ([connection(A, Pod("", "93.184.216.34"), at=12)], coverage(), "none"),
-        ([connection(A, Pod("", "93.184.216.34"), at=2, started=-9)], coverage(), "none"),
-        ([connection(B, Pod("", "93.184.216.34"), at=2)], coverage(), "none"),
-        ([connection(A, UPSTREAM, at=2)], coverage(), "none"),
-        ([], coverage(without=["node-1"]), "unknown"),
-        ([], None, "unknown"),
-        ([], coverage(without=["node-2"]), "none"),
-    ],
-    ids=["in time", "after the TTL", "older", "another pod's", "elsewhere", "node away", "no coverage", "another node away"],
-)
-def test_a_lookup_is_linked_to_what_followed(flows: list[Flow], told: object, expected: str) -> None:
-    answer = fed(NamesAnswer(), ANSWERED.flows(), told, look=flows)  # type: ignore[arg-type]
-    (row,) = rows(answer)
-    assert row["connection"] == expected
-    assert (row["connected"], row["not_connected"]) == (int(":" in expected or "TCP" in expected), int(expected == "none"))
-
-
-def test_connections_are_asked_for_by_client_and_address() -> None:
-    answer = NamesAnswer()
-    for flow in ANSWERED.flows():
-        answer.add(flow)
-    answer.end()
-    (wanted,) = answer.more()
-    assert (list(wanted.source_ip), list(wanted.destination_ip)) == (["10.0.1.1"], ["93.184.216.34"])
-    answer.looked()
-    assert answer.more() == ()
-
-
-def test_the_price_of_ndots_and_its_cure() -> None:
-    flows = Resolver().glibc(EXTERNAL, EXTERNAL).flows() + Resolver(at=60).glibc(ELSEWHERE, f"{ELSEWHERE}.{SEARCH[1]}").flows()
-    (cost,) = rows(fed(NamesAnswer(), flows, coverage()), 1)
-    assert {key: cost[key] for key in ("client", "lookups", "queries", "detours", "wasted_packets", "ndots")} == {
-        "client": "demo/svc-a", "lookups": 2, "queries": 12, "detours": 2, "wasted_packets": 16, "ndots": 2,
-    }  # fmt: skip
-    assert cost["names"] == ["api.example.com.", "svc-b.prod.svc.cluster.local."]
-    assert cost["fix"] == (
-        'ask for "api.example.com.", "svc-b.prod.svc.cluster.local." with the dot at the end'
-        ", or set ndots to 2 in the pod's dnsConfig"
-    )
-    assert cost["dns_config"] == 'dnsConfig:\n  options:\n    - name: ndots\n      value: "2"\n'
-
-
-@pytest.mark.parametrize(
-    ("resolver", "ndots"),
-    [
-        (Resolver().glibc(EXTERNAL, EXTERNAL), 1),
-        (Resolver().glibc(ELSEWHERE, f"{ELSEWHERE}.{SEARCH[1]}"), None),
-        (Resolver().glibc("nosuch", ""), None),
-    ],
-    ids=["outside names only", "no name would be spared", "no name has a dot"],
-)
-def test_another_ndots_is_advised_only_where_it_helps(resolver: Resolver, ndots: int | None) -> None:
-    (cost,) = rows(fed(NamesAnswer(), resolver.flows(), coverage()), 1)
-    assert cost["ndots"] == ndots
-
-
-def test_names_that_are_found_at_once_cost_nothing() -> None:
-    assert rows(fed(NamesAnswer(), Resolver().pair(EXTERNAL).flows(), coverage()), 1) == []
-
-
-@pytest.mark.parametrize(
-    ("missed", "known", "expected"),
-    [
-        ("svc-b", Pod("", "10.96.0.20", service="prod/svc-b"), "svc-b.prod"),
-        ("svc-b.test", Pod("", "10.96.0.20", service="prod/svc-b"), "svc-b.prod"),
-        ("svc-bb", Pod("", "10.96.0.20", service="demo/svc-b"), "svc-b.demo"),
-        ("unlike", Pod("", "10.96.0.20", service="prod/svc-b"), None),
-        ("www.example.com", Pod("", "10.96.0.20", service="prod/www"), None),
-    ],
-)
-def test_did_you_mean_a_service_of_another_namespace(missed: str, known: Pod, expected: str | None) -> None:
-    flows = Resolver().glibc(missed, "").flows()
-    (row,) = rows(fed(NamesAnswer(), flows, coverage(), look=[connection(A, known)]))
-    assert (row["name"], row["outcome"], row["did_you_mean"]) == (missed, "NXDOMAIN", expected)
-
-
-def test_services_that_were_looked_for_in_vain_are_asked_for_once() -> None:
-    answer = NamesAnswer()
-    for flow in Resolver().glibc("svc-b", "").flows():
-        answer.add(flow)
-    answer.end()
-    by_service, by_name = answer.more()
-    assert list(by_service.destination_service) == ["/svc-b"]
-    assert "svc\\-b[.][^.]+[.]svc[.]" in by_name.dns_query[0]
-    assert answer.more() == ()
-
-
-def test_a_name_that_resolved_for_others_tells_of_a_service() -> None:
-    resolved = Query("svc-b.prod.svc.cluster.local", client=B, number=99)
-    (row,) = rows(fed(NamesAnswer(), Resolver().glibc("svc-b", "").flows(), coverage(), look=resolved.flows()))
-    assert row["did_you_mean"] == "svc-b.prod"
 
 
 def test_flows_of_hubble_make_lookups_too() -> None:
