@@ -84,7 +84,7 @@ def as_renderable(tables: Sequence[Table], sort: str, *, wide: bool) -> Renderab
 def _notes(table: Table, left: int) -> list[str]:
     more = [f"and {left:,} more rows: -o wide and -o json have all"] if left else []
     notes = [] if not table.rows and table.kind != "dns_total" else table.notes
-    return more + ["\n".join(escape(line) for line in note.rstrip("\n").split("\n")) for note in notes]
+    return more + [escape(note) for note in notes]
 
 
 def _rich(columns: Sequence[Column], rows: Sequence[Row], *, wide: bool) -> RichTable:

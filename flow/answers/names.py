@@ -135,11 +135,17 @@ class NamesAnswer:
         rows.sort(key=lambda row: (row["outcome"] == "resolved", -row["count"]))
         costs = [cost_row(client, cost) for client, cost in self._costs.items() if cost.detours]
         costs.sort(key=lambda row: (-row["wasted_packets"], row["client"]))
-        snippets = [f"{client}: in the pod's spec\n{cost.snippet}" for client, cost in self._costs.items() if cost.snippet]
         notes = [*overflow_note(self._groups), *self._losses()]
         return [
             Table("dns_name", COLUMNS, rows, notes=notes, empty="no DNS lookups"),
-            Table("dns_cost", COSTS, costs, "what search lists (ndots) cost", snippets[:3] if costs else ()),
+            Table("dns_cost", COSTS, costs, "what search lists (ndots) cost", self._snippets() if costs else ()),
+        ]
+
+    def _snippets(self) -> list[str]:
+        """What to write into specs of pods, in lines: among several of one note, a name could forge one."""
+        snippets = {client: cost.snippet for client, cost in self._costs.items() if cost.snippet}
+        return [
+            line for client in list(snippets)[:3] for line in (f"{client}: in the pod's spec", *snippets[client].splitlines())
         ]
 
     def _losses(self) -> list[str]:

@@ -51,7 +51,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """kind: what JSON calls one of its rows. notes: sentences that belong below it. empty: what to say without rows."""
+    """kind: what JSON calls one of its rows. notes: single lines that belong below it. empty: what to say without rows."""
 
     kind: str
     columns: Sequence[Column]

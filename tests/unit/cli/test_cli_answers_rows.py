@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
-from answer_samples import A, B, Call, Query, connection, ordered
+from answer_resolver import EXTERNAL, Resolver
+from answer_samples import A, B, Call, Pod, Query, connection, ordered
 from cli_answer_samples import COMMANDS_OF_ANSWERS, DNS_FLOWS, Capture, found, written
 
 from flows.cli.answers_options import ANSWER_OPTIONS
@@ -19,6 +21,7 @@ from flows.flow.answers.encryption import EncryptionAnswer
 from flows.flow.answers.http import HttpAnswer
 from flows.flow.answers.names import NamesAnswer
 from flows.flow.answers.table import Column, Kind
+from flows.flow.answers.told import extension_of
 from flows.proto import extension_pb2
 
 EVIL = Query("x\x1b[2J\u202e.example.com", rcode=2, number=9, query_id=9)
@@ -138,6 +141,22 @@ def test_colours_never_carry_what_the_network_says(tmp_path: Path, capsys: Captu
     out = capsys.readouterr().out
     assert "\x1b[31m" in out
     assert "\x1b[2J" not in out
+
+
+@pytest.mark.parametrize("color", ["never", "always"])
+def test_a_note_with_a_name_of_the_network_is_one_line(tmp_path: Path, capsys: Capture, color: str) -> None:
+    """Of a process that is in no pod, and calls itself `x`, and in a line of its own `all is well`."""
+    flows = Resolver(Pod("", "10.0.1.5", "node-1", pid=5)).glibc(EXTERNAL, EXTERNAL).flows()
+    for flow in flows:
+        extension = extension_of(flow)
+        client = extension.destination if flow.is_reply.value else extension.source
+        client.process.name = "x\nall is well"
+        flow.extensions.Pack(extension)
+    assert main(["dns", "names", "--input-file", written(tmp_path, flows), "--color", color]) == 0
+    lines = [re.sub("\x1b[^m]*m", "", line).rstrip() for line in capsys.readouterr().out.splitlines()]
+    note = lines.index(r"x\nall is well: in the pod's spec")
+    assert lines[note + 1 :] == ["dnsConfig:", "  options:", "    - name: ndots", '      value: "1"']
+    assert not any(line.startswith("all is well") for line in lines)
 
 
 def test_the_filters_that_are_sent_go_both_ways(capsys: Capture) -> None:
