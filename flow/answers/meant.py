@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flows.flow.answers.search import service_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from flows.flow.answers.told import Told
 
@@ -42,7 +42,7 @@ class Services:
         if (service := service_of(name)) is not None:
             self.add(*service)
 
-    def meant(self, intended: str, tried: Iterable[str], namespace: str) -> str:
+    def meant(self, intended: str, tried: Sequence[str], namespace: str) -> str:
         """`svc.ns` of a Service that the name may stand for; "" if none is known.
 
         intended: as it was asked for; tried: all names of the lookup; namespace: the client's.
@@ -50,11 +50,12 @@ class Services:
         name, wrong = wanted(intended, tried, namespace)
         if not name:
             return ""
-        elsewhere = sorted(self._namespaces.get(name, set()) - {wrong})
-        if elsewhere:
-            return f"{name}.{elsewhere[0]}"
-        if wrong in self._namespaces.get(name, ()):  # it is there: then the name was not written as it should be
-            return f"{name}.{wrong}" if service_of(intended) is None else ""
+        if wrong in self._namespaces.get(name, ()):  # it is where it was looked for: no other is meant
+            found = f"{name}.{wrong}"
+            written = found == intended or (name, wrong) in map(service_of, (intended, *tried))
+            return "" if written else found
+        if elsewhere := self._namespaces.get(name):
+            return f"{name}.{min(elsewhere)}"
         alike = get_close_matches(name, self._namespaces, n=1, cutoff=0.8)
         if not alike:
             return ""
@@ -62,7 +63,7 @@ class Services:
         return f"{alike[0]}.{wrong if wrong in namespaces else min(namespaces)}"
 
 
-def wanted(intended: str, tried: Iterable[str], namespace: str) -> tuple[str, str]:
+def wanted(intended: str, tried: Sequence[str], namespace: str) -> tuple[str, str]:
     """(Service, namespace) that was looked for in vain; ("", "") if it was none of the cluster's."""
     for each in (intended, *tried):
         if (service := service_of(each)) is not None:

@@ -26,6 +26,23 @@ def test_did_you_mean_a_service_of_another_namespace(missed: str, known: Pod, ex
     assert (row["name"], row["outcome"], row["did_you_mean"]) == (missed, "NXDOMAIN", expected)
 
 
+@pytest.mark.parametrize(
+    ("resolver", "here", "expected"),
+    [
+        (Resolver().pair("web.shop.svc.cluster.locall", 3), "shop/web", None),
+        (Resolver().glibc("web", ""), "demo/web", None),
+        (Resolver().pair("web.demo", 3), "demo/web", None),
+        (Resolver().pair("web", 3), "demo/web", "web.demo"),
+        (Resolver().glibc("web", ""), "shop/web", "web.ops"),
+    ],
+    ids=["in full", "through the search list", "without a search list", "not in full", "it is elsewhere only"],
+)
+def test_no_other_service_is_meant_where_it_is_looked_for(resolver: Resolver, here: str, expected: str | None) -> None:
+    known = [Pod("", "10.96.0.31", service=here), Pod("", "10.96.0.32", service="ops/web")]
+    (row,) = rows(fed(NamesAnswer(), resolver.flows(), coverage(), look=[connection(B, each) for each in known]))
+    assert row["did_you_mean"] == expected
+
+
 def test_services_that_were_looked_for_in_vain_are_asked_for_once() -> None:
     answer = NamesAnswer()
     for flow in Resolver().glibc("svc-b", "").flows():
@@ -38,6 +55,6 @@ def test_services_that_were_looked_for_in_vain_are_asked_for_once() -> None:
 
 
 def test_a_name_that_resolved_for_others_tells_of_a_service() -> None:
-    resolved = Query("svc-b.prod.svc.cluster.local", client=B, number=99)
+    resolved = Query("svc-b.prod.svc.cluster.local", client=Pod("demo/other-1", "10.0.2.3", "node-2"), number=99)
     (row,) = rows(fed(NamesAnswer(), Resolver().glibc("svc-b", "").flows(), coverage(), look=resolved.flows()))
     assert row["did_you_mean"] == "svc-b.prod"
