@@ -64,10 +64,13 @@ def _all(nodes: Sequence[NodeCoverage]) -> str:
 
 def _window(coverage: Coverage, now_ns: int) -> str:
     """The time for which they answered."""
-    until = _ns(coverage.until) if coverage.HasField("until") else now_ns
+    until = min(_ns(coverage.until), now_ns) if coverage.HasField("until") else now_ns
     if coverage.HasField("since"):
-        if now_ns - until < NOW_NS:
-            return f" for the last {_short(until - _ns(coverage.since))}"
+        since = _ns(coverage.since)
+        if since > now_ns:
+            return f" for {_clock(coverage.since, now_ns)} and later, which is yet to come"
+        if now_ns - until < NOW_NS and since <= until:
+            return f" for the last {_short(until - since)}"
         return f" for {_clock(coverage.since, now_ns)} to {_clock(coverage.until, now_ns)}"
     begins = [each for each in coverage.nodes if each.HasField("from")]
     if not begins or len(begins) < len(coverage.nodes):
@@ -166,8 +169,8 @@ def _clock(moment: Timestamp, now_ns: int) -> str:
 
 
 def _short(nanoseconds: int) -> str:
-    """A duration as one would type it: 10m, 1h30m, 45s, 500ms."""
-    if abs(nanoseconds) < 1_000_000_000:
+    """A duration, which is not negative, as one would type it: 10m, 1h30m, 45s, 500ms."""
+    if nanoseconds < 1_000_000_000:
         return f"{nanoseconds // 1_000_000}ms"
     minutes, seconds = divmod(round(nanoseconds / 1e9), 60)
     hours, minutes = divmod(minutes, 60)

@@ -40,6 +40,19 @@ THREE = [node(f"node-{n}") for n in (1, 2, 3)]
             {"since": "2026-11-21T10:00:00Z", "until": "2026-11-22T10:05:00Z"},
             "all 3 nodes answered for 2026-11-21 10:00:00 to 10:05:00",
         ),
+        ({"since": "2026-11-22T14:05:00Z"}, "all 3 nodes answered for 14:05:00 and later, which is yet to come"),
+        (
+            {"since": "2026-11-22T14:05:00Z", "until": "2026-11-22T14:10:00Z"},
+            "all 3 nodes answered for 14:05:00 and later, which is yet to come",
+        ),
+        (
+            {"since": "2026-11-22T13:50:00Z", "until": "2026-11-22T15:00:00Z"},
+            "all 3 nodes answered for the last 10m",
+        ),
+        (
+            {"since": "2026-11-22T13:59:59Z", "until": "2026-11-22T13:59:57Z"},
+            "all 3 nodes answered for 13:59:59 to 13:59:57",
+        ),
         ({}, "all 3 nodes answered"),
         ({"nodes": [node()]}, "node-1 answered"),
         (
