@@ -22,7 +22,8 @@ _WHOLE: Final = (
     (re.compile(r"v[0-9]{1,3}(?:(?:alpha|beta|rc)[0-9]{0,3})?|v?[0-9]{1,3}(?:\.[0-9]{1,4}){1,3}", re.ASCII | re.IGNORECASE), ""),
     (re.compile(r"(?:19|20)[0-9]{2}-[01][0-9](?:-[0-3][0-9](?:[T_][0-9:.+Z-]*)?)?", re.ASCII), "{date}"),
     (re.compile(r"(?:19|20)[0-9]{2}[01][0-9][0-3][0-9]", re.ASCII), "{date}"),
-    (re.compile(r"[0-9]+", re.ASCII), "{id}"),
+    # A number, or several of them: coordinates, lists.
+    (re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:(?:[,;]|%2[Cc])-?[0-9]+(?:\.[0-9]+)?)*", re.ASCII), "{id}"),
     (re.compile(r"HUBBLE_REDACTED|eyJ[\w-]+(?:\.[\w-]*)*", re.ASCII), "{token}"),
 )
 _TOKEN: Final = re.compile(
