@@ -12,7 +12,7 @@ from flows.flow.answers.requests import Requests
 from flows.flow.answers.table import OTHER, Column, Groups, Kind, Row, Table, most_common, overflow_note
 from flows.flow.answers.told import told
 from flows.flow.answers.view import State, view_told
-from flows.flow.paths import Templates, template
+from flows.flow.paths import Templates
 from flows.proto.extension_pb2 import MIDDLE, PIPELINED
 
 if TYPE_CHECKING:
@@ -170,9 +170,7 @@ class HttpAnswer(OneLook):
         view = request.view
         http = view.http
         assert http is not None
-        if not http.service:
-            self._templates[view.server.name, http.host].add(http.path)
-        endpoint = self._groups[Key(view.client.name, view.server.name, http.host, *_called(http))]
+        endpoint = self._groups[Key(view.client.name, view.server.name, http.host, *self._called(view.server.name, http))]
         endpoint.count += 1
         endpoint.statuses[self._status(request)] += 1
         if http.grpc_status is not None and len(endpoint.grpc) < 32:
@@ -188,6 +186,15 @@ class HttpAnswer(OneLook):
         self._pipelined += PIPELINED in view.marks
         self._middle += MIDDLE in view.marks
 
+    def _called(self, server: str, http: HttpPart) -> tuple[str, str]:
+        """Method and path of the row: gRPC's are its service and method, as they stand.
+
+        A place of paths that has become one is one already here: its names would fill the rows for others.
+        """
+        if http.service:
+            return http.method or "POST", f"/{http.service}/{http.call}"
+        return http.method, self._templates[server, http.host].add(http.path)
+
     def _status(self, request: Request) -> str:
         view = request.view
         assert view.http is not None
@@ -197,13 +204,6 @@ class HttpAnswer(OneLook):
             return "no_answer_seen" if self._requests.watermark - view.time > PATIENCE_NS else "waiting"
         hundreds = view.http.status // 100
         return f"{hundreds}xx" if 1 <= hundreds <= 5 else "other"
-
-
-def _called(http: HttpPart) -> tuple[str, str]:
-    """Method and path of the row: gRPC's are its service and method, as they stand."""
-    if http.service:
-        return http.method or "POST", f"/{http.service}/{http.call}"
-    return http.method, template(http.path)
 
 
 def _row(key: Key, endpoint: _Endpoint, seconds: float) -> Row:

@@ -7,6 +7,7 @@ from answer_feeds import fed, rows
 from answer_samples import START, A, B, Call, Pod, ordered
 
 from flows.flow.answers.http import HttpAnswer
+from flows.flow.answers.table import OTHER, Groups
 from flows.proto.flow_pb2 import Flow
 
 
@@ -70,6 +71,18 @@ def test_a_place_with_too_many_names_becomes_one_row() -> None:
     )]  # fmt: skip
     found = rows(fed(HttpAnswer(), ordered(flow for call in calls for flow in call.flows())))
     assert [(row["path"], row["count"]) for row in found] == [("/x/{*}/y", 104)]
+
+
+def test_names_that_become_one_row_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Groups.__init__, "__defaults__", (200,))
+    words = [f"{one}{other}" for one in "abcdefghijklmnopqrst" for other in "abcdefghijklmnopqrst"]
+    calls = [Call(f"/products/{word}", at=n, number=n + 1, port=n) for n, word in enumerate(words)]
+    calls.append(Call("/checkout", at=len(words), number=len(words) + 1, status=500))
+    answer = fed(HttpAnswer(), ordered(flow for call in calls for flow in call.flows()))
+    assert [(row["path"], row["count"], row["status_5xx"]) for row in rows(answer)] == [
+        ("/products/{*}", len(words), 0), ("/checkout", 1, 1),
+    ]  # fmt: skip
+    assert not any(OTHER in note for note in answer.tables()[0].notes)
 
 
 def test_flows_of_hubble_need_only_their_response() -> None:
