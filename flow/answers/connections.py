@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from flows.flow.answers.requests import SECOND
 from flows.flow.answers.view import is_reply, nanoseconds
 
 if TYPE_CHECKING:
-    from flows.flow.answers.lookups import Lookup
+    from flows.flow.answers.lookups import Lookup, Try
     from flows.flow.answers.told import Told
 
 # A connection follows from a lookup as long as its answer is good; without a TTL that is taken for a minute, and never for more
@@ -45,12 +46,21 @@ class Connections:
 
     def after(self, lookup: Lookup) -> str:
         """The connection that followed from a lookup, or ""."""
-        ended = lookup.ended
-        ttl = max((each.ttl for each in lookup.tries if each.addresses), default=0) or DEFAULT_TTL_S
-        until = ended + min(ttl, LONGEST_TTL_S) * SECOND
-        first: tuple[int, str] | None = None
-        for address in lookup.addresses:
-            for time, what in self._began.get((lookup.client.address, address), ()):
-                if ended - EARLY_NS <= time <= until and (first is None or time < first[0]):
-                    first = (time, what)
-        return first[1] if first else ""
+        found = (
+            connection
+            for each in lookup.tries
+            for address in each.addresses
+            for connection in self._began.get((lookup.client.address, address), ())
+            if each.ended - EARLY_NS <= connection[0] <= _good_until(each)
+        )
+        return min(found, default=(0, ""), key=itemgetter(0))[1]
+
+
+def watched_until(lookup: Lookup) -> int:
+    """Until when a connection may follow."""
+    return max((_good_until(each) for each in lookup.tries if each.addresses), default=lookup.ended)
+
+
+def _good_until(one: Try) -> int:
+    """A client goes ahead with the first answer that has addresses, whatever it still waits for: each is good for itself."""
+    return one.ended + min(one.ttl or DEFAULT_TTL_S, LONGEST_TTL_S) * SECOND

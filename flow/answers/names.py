@@ -6,7 +6,7 @@ from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, cast
 
 from flows.flow.answers import filters
-from flows.flow.answers.connections import DEFAULT_TTL_S, Connections
+from flows.flow.answers.connections import DEFAULT_TTL_S, Connections, watched_until
 from flows.flow.answers.lookups import Lookup, Lookups
 from flows.flow.answers.meant import Services, wanted
 from flows.flow.answers.names_rows import COLUMNS, COSTS, OTHER_KEY, Group, Key, cost_row, row
@@ -171,7 +171,7 @@ class NamesAnswer:
 
     def _whole(self, lookup: Lookup) -> bool:
         """Whether connections of the client would have been seen: by its own node's agent."""
-        return self._reach.told and not self._reach.flaw(lookup.node, lookup.began, lookup.ended)
+        return self._reach.told and not self._reach.flaw(lookup.node, lookup.began, watched_until(lookup))
 
     def _row(self, key: Key, group: Group, links: Counter[str]) -> Row:
         missed = key.outcome == NOT_FOUND
