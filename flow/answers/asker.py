@@ -10,9 +10,9 @@ from flows.flow.answers.search import continues
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from flows.flow.answers.lookups import Lookup, Try
+    from flows.flow.answers.lookup import Lookup, Try
 
-    # Names in their order; whether it was resolved; types of the last name whose answer is final.
+    # Names in their order; whether it was found; types of the last name whose answer is final.
     Kind = tuple[tuple[str, ...], bool, frozenset[str]]
 
 
@@ -57,7 +57,7 @@ class Asker:
     def _ripen(self, now: int) -> None:
         for lookup in [each for each in self._young if each.final_ns is not None and each.final_ns <= now]:
             del self._young[lookup]
-            kind = (tuple(lookup.names), bool(lookup.addresses), lookup.last_types)
+            kind = (tuple(lookup.names), lookup.found, lookup.last_types)
             self._lookups[lookup] = kind
             insort(self._kinds.setdefault(kind, []), lookup, key=_number)
 
@@ -72,10 +72,10 @@ class Asker:
 
 def _may_go_on(kind: Kind, new: Try) -> bool:
     """Whether Lookup.goes_on_with may hold for any of that kind."""
-    names, resolved, types = kind
+    names, found, types = kind
     if new.name in names:
         return new.name == names[-1] and new.qtype not in types
-    return not resolved and continues(names, new.name)
+    return not found and continues(names, new.name)
 
 
 def _newest(lookups: Iterable[Lookup], new: Try) -> Lookup | None:

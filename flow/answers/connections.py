@@ -10,7 +10,7 @@ from flows.flow.answers.requests import SECOND
 from flows.flow.answers.view import is_reply, nanoseconds
 
 if TYPE_CHECKING:
-    from flows.flow.answers.lookups import Lookup, Try
+    from flows.flow.answers.lookup import Lookup, Try
     from flows.flow.answers.told import Told
 
 # A connection follows from a lookup as long as its answer is good; without a TTL that is taken for a minute, and never for more

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from flows.flow.answers import filters
 from flows.flow.answers.connections import DEFAULT_TTL_S, Connections, watched_until
-from flows.flow.answers.lookups import Lookup, Lookups
+from flows.flow.answers.lookups import Lookups
 from flows.flow.answers.meant import Services, wanted
 from flows.flow.answers.names_rows import COLUMNS, COSTS, OTHER_KEY, Group, Key, cost_row, row
 from flows.flow.answers.ndots import Cost
@@ -20,6 +20,7 @@ from flows.flow.answers.view import view_told
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from flows.flow.answers.lookup import Lookup
     from flows.flow.answers.table import Column, Row
     from flows.flow.answers.told import Told
     from flows.proto.flow_pb2 import Flow, FlowFilter
@@ -111,7 +112,7 @@ class NamesAnswer:
         vain = set(sorted(vain - self._services_asked)[: filters.MOST_NAMES])
         self._services_asked |= vain
         addresses = [address for each in new for address in each.addresses]
-        found = filters.of_connections((each.client.address for each in new), addresses)
+        found = filters.of_connections((each.client.address for each in new if each.addresses), addresses)
         return (*found, *filters.of_services(vain), *filters.of_service_names(vain))
 
     def looked(self, doubt: str = "") -> None:
@@ -156,7 +157,7 @@ class NamesAnswer:
         key = Key(lookup.client.name, lookup.intended, lookup.outcome)
         self._groups[key].add(lookup)
         self._costs[lookup.client.name].add(lookup)
-        if lookup.addresses:
+        if lookup.found:
             self._services.learn_name(lookup.final)
             self._unlinked[lookup] = cast(Key, self._groups.place(key))
             if len(self._unlinked) > MOST_UNLINKED:
@@ -164,10 +165,10 @@ class NamesAnswer:
                 self._groups[its].links[self._link(oldest)] += 1
 
     def _link(self, lookup: Lookup) -> str:
-        """The connection that followed; "none", or "unknown" where none may have been there to be seen."""
+        """The connection that followed; "none", or "unknown" where one may have been there without being seen, or recognized."""
         if what := self._connections.after(lookup):
             return what
-        return "none" if lookup.ended <= self._looked_ns and self._whole(lookup) else "unknown"
+        return "none" if lookup.ended <= self._looked_ns and not lookup.cut and self._whole(lookup) else "unknown"
 
     def _whole(self, lookup: Lookup) -> bool:
         """Whether connections of the client would have been seen: by its own node's agent."""

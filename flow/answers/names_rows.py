@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from flows.flow.answers.table import OTHER, Column, Kind, Row
 
 if TYPE_CHECKING:
-    from flows.flow.answers.lookups import Lookup
+    from flows.flow.answers.lookup import Lookup
     from flows.flow.answers.ndots import Cost
 
 COLUMNS = (
@@ -55,7 +55,7 @@ OTHER_KEY = Key(OTHER, OTHER, "")
 
 @dataclass(slots=True)
 class Group:
-    """Of one row. links: lookups by the connection that followed."""
+    """Of one row. links: lookups by the connection that followed. cut: addresses may be missing."""
 
     count: int = 0
     tries: int = 0
@@ -64,6 +64,7 @@ class Group:
     last_seen: int = 0
     found: str = ""
     addresses: tuple[str, ...] = ()
+    cut: bool = False
     tried: tuple[str, ...] = ()
     namespace: str = ""
     links: Counter[str] = field(default_factory=Counter)
@@ -76,6 +77,7 @@ class Group:
         self.lost_ns += lookup.lost_ns
         self.last_seen = max(self.last_seen, lookup.ended)
         self.found, self.addresses = lookup.final, lookup.addresses or self.addresses
+        self.cut |= lookup.cut
         self.tried, self.namespace = tuple(lookup.names[:8]), lookup.client.namespace
 
 
@@ -95,7 +97,7 @@ def row(key: Key, group: Group, links: Counter[str], meant: str) -> Row:
         "connection": told or None,
         "did_you_mean": meant or None,
         "found": group.found if found else None,
-        "addresses": list(group.addresses),
+        "addresses": list(group.addresses) or (None if found and group.cut else []),
         "connected": sum(linked.values()) if links else None,
         "not_connected": links["none"] if links else None,
     }

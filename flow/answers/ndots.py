@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flows.flow.answers.search import dots, service_of
 
 if TYPE_CHECKING:
-    from flows.flow.answers.lookups import Lookup
+    from flows.flow.answers.lookup import Lookup
 
 # Different names of one workload that are told of, and of which the cure is derived.
 MOST_NAMES = 200
@@ -41,7 +41,7 @@ class Cost:
         self.wasted += lookup.wasted
         self.lost_ns += lookup.lost_ns
         asked, found = lookup.intended, lookup.final
-        if not lookup.addresses:
+        if not lookup.found:
             _count(self.nowhere, asked)
         elif found == asked:
             _count(self.absolute, asked)

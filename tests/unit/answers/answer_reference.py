@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flows.flow.answers.lookups import Lookup, _try
+from flows.flow.answers.lookup import Lookup
+from flows.flow.answers.lookups import _try
 from flows.flow.answers.requests import (
     DNS_APART_NS,
     HOLD_NS,
@@ -21,7 +22,7 @@ from flows.flow.answers.view import State
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flows.flow.answers.lookups import Try
+    from flows.flow.answers.lookup import Try
     from flows.flow.answers.view import View
 
 
@@ -114,5 +115,5 @@ def plain_lookups(requests: list[Request]) -> list[list[Try]]:
         if lookup is None:
             lookup = Lookup(request.view.client)
             lookups.append(lookup)
-        lookup._add(new)
+        lookup.add(new)
     return [each.tries for each in lookups]

@@ -71,6 +71,8 @@ class Query:
     connection: int = 1
     attempt: int = 1
     late: bool = False
+    marks: Sequence[int] = ()  # of the answer
+    over_tcp: bool = False
     fate: extension_pb2.Fate = extension_pb2.FATE_UNKNOWN
     flows_told: Iterable[str] = field(default=("request", "response"))
 
@@ -107,6 +109,7 @@ class Query:
             request.marks.append(extension_pb2.LATE_ANSWER)
         if reply:
             assert self.took is not None
+            request.marks.extend(self.marks)  # type: ignore[arg-type]
             request.latency.FromNanoseconds(round(self.took * SECOND))
             flow.l7.latency_ns = round(self.took * SECOND)
             request.dns.rcode = self.rcode
@@ -127,8 +130,9 @@ class Query:
         )
         for side, pod in sides:
             pod.fill(flow, getattr(extension, side), side)
-        flow.l4.UDP.source_port = ports["destination" if reply else "source"]
-        flow.l4.UDP.destination_port = ports["source" if reply else "destination"]
+        transport = flow.l4.TCP if self.over_tcp else flow.l4.UDP
+        transport.source_port = ports["destination" if reply else "source"]
+        transport.destination_port = ports["source" if reply else "destination"]
 
 
 def both(client: Query, server: Query) -> list[Flow]:

@@ -11,6 +11,7 @@ from flows.flow.answers.asker import Asker
 from flows.flow.answers.lookups import Lookups
 from flows.flow.answers.requests import Request
 from flows.flow.answers.view import view_of
+from flows.proto.extension_pb2 import ANSWER_CUT, TRUNCATED
 
 NAMES = ("x.demo.svc.cluster.local", "x.svc.cluster.local", "x.corp.example", "x", "x.y", "x.y.demo.svc.cluster.local")
 APART = st.sampled_from([0.0, 0.001, 0.002, 0.5, 0.95, 2.0, 5.0, 6.5])
@@ -36,7 +37,8 @@ def queries(draw: st.DrawFn) -> list[Request]:
         ips = draw(st.sampled_from([(), ("10.0.0.1",)]))
         query = Query(
             draw(st.sampled_from(NAMES)), at=at, took=took, gave_up=None if took else 5.0, rcode=rcode, ips=ips, number=number,
-            qtype=draw(st.sampled_from(["A", "AAAA", "SRV"])), attempt=attempt,
+            qtype=draw(st.sampled_from(["A", "AAAA", "SRV"])), attempt=attempt, over_tcp=draw(st.booleans()),
+            marks=draw(st.sampled_from([(), (), (TRUNCATED,), (ANSWER_CUT,)])),
         )  # fmt: skip
         made.append(request(query))
     return made

@@ -11,13 +11,14 @@ from answer_samples import SECOND, START, Pod, hubble, ordered
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.flow.answers.lookups import Lookup, Lookups
+from flows.flow.answers.lookups import Lookups
 from flows.flow.answers.names import NamesAnswer
 from flows.flow.answers.requests import Requests
 from flows.flow.answers.search import continues, intended
 from flows.flow.answers.view import view_of
 
 if TYPE_CHECKING:
+    from flows.flow.answers.lookup import Lookup
     from flows.proto.flow_pb2 import Flow
 
 
