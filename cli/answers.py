@@ -25,6 +25,7 @@ from flows.cli.print.escape import escape, escape_json
 from flows.cli.print.nodes import FAULTS
 from flows.cli.route import route
 from flows.cli.servers import ServerError, server_of
+from flows.flow.answers.filters import part_requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,11 +72,14 @@ class Answer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A command. make: an empty answer; wanted: the FlowFilters that it needs for those that were given (allow, then deny)."""
+    """A command. make: an empty answer, by whether there are filters, and whether they may part the flows of a request.
+
+    allow, deny: the FlowFilters that it needs for those that were given.
+    """
 
     grammar: Grammar
     columns: Sequence[Column]
-    make: Callable[[bool], Answer]
+    make: Callable[[bool, bool], Answer]
     allow: Callable[[Sequence[FlowFilter]], tuple[FlowFilter, ...]]
     deny: Callable[[Sequence[FlowFilter]], tuple[FlowFilter, ...]]
 
@@ -96,7 +100,8 @@ def run(question: Question, arguments: Sequence[str]) -> int:
         sys.stdout.write(raw_filters_yaml(sent.allow, sent.deny))
         return 0
     _collect_less()
-    outcome = asyncio.run(_run(question, replace(options, observe=sent), filtered=asked.filtered))
+    answer = question.make(asked.filtered, part_requests(asked.allow, asked.deny))
+    outcome = asyncio.run(_run(answer, replace(options, observe=sent)))
     return outcome.status(filtered=asked.filtered) if asked.exit_code else 0
 
 
@@ -106,8 +111,8 @@ def _collect_less() -> None:
     gc.set_threshold(COLLECT_AFTER)
 
 
-async def _run(question: Question, options: AnswerOptions, *, filtered: bool) -> Outcome:
-    answer, asked = question.make(filtered), options.observe
+async def _run(answer: Answer, options: AnswerOptions) -> Outcome:
+    asked = options.observe
     answer.within(asked.selection.since, asked.selection.until or time.time_ns() * (asked.input_file is None))
 
     def tell(message: str) -> None:

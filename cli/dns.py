@@ -42,14 +42,14 @@ def _allow(given: Sequence[FlowFilter]) -> tuple[FlowFilter, ...]:
 DNS = Question(
     grammar("flows dns", _ABOUT, _EXAMPLES),
     DnsAnswer.columns,
-    lambda filtered: DnsAnswer(filtered=filtered),
+    lambda filtered, parted: DnsAnswer(filtered=filtered, parted=parted),
     _allow,
     filters.of_denied,
 )
 NAMES = Question(
     grammar("flows dns names", _ABOUT_NAMES, _EXAMPLES_NAMES),
     NamesAnswer.columns,
-    lambda filtered: NamesAnswer(filtered=filtered),
+    lambda filtered, parted: NamesAnswer(filtered=filtered, parted=parted),
     lambda given: filters.of_requests(given, ["dns"]),
     filters.of_denied,
 )

@@ -23,7 +23,7 @@ examples:
 ENCRYPTION = Question(
     grammar("flows encryption", _ABOUT, _EXAMPLES),
     EncryptionAnswer.columns,
-    lambda filtered: EncryptionAnswer(filtered=filtered),
+    lambda filtered, _: EncryptionAnswer(filtered=filtered),
     lambda given: filters.of_connections_like(given, EncryptionAnswer.protocols),
     tuple,
 )

@@ -24,7 +24,7 @@ examples:
 HTTP = Question(
     grammar("flows http", _ABOUT, _EXAMPLES),
     HttpAnswer.columns,
-    lambda filtered: HttpAnswer(filtered=filtered),
+    lambda filtered, parted: HttpAnswer(filtered=filtered, parted=parted),
     lambda given: filters.of_requests(given, ["http"]),
     filters.of_denied,
 )

@@ -26,6 +26,7 @@ from flows.flow.answers.dns_rows import (
 from flows.flow.answers.drops import Drops
 from flows.flow.answers.fate import Judge, Judgement, troubled, upstream_of
 from flows.flow.answers.latency import ACCURACY_NOTE
+from flows.flow.answers.parted import Parted
 from flows.flow.answers.reach import Reach
 from flows.flow.answers.recent import Recent
 from flows.flow.answers.requests import SECOND, Request, Requests
@@ -57,14 +58,18 @@ class DnsAnswer:
     columns: Sequence[Column] = (*COLUMNS, *(each for each in TOTALS if each not in COLUMNS))
     explains = remembers = True
 
-    def __init__(self, *, filtered: bool = False) -> None:
-        """filtered: only some flows come to `add`, so that causes are told only of names that a second look was for."""
+    def __init__(self, *, filtered: bool = False, parted: bool = False) -> None:
+        """filtered: only some flows come to `add`, so that causes are told only of names that a second look was for.
+
+        parted: of a request, too, only some flows may come.
+        """
         self._filtered = filtered
         self._looked: dict[str, int] = {}  # name -> up to when
         self._doubts: dict[str, str] = {}  # name -> why not all was brought that was looked for
         self._asked_for: list[str] = []
         self._services_asked: set[str] = set()
         self._covered = 0  # up to when coverage was told
+        self._parted = Parted(parted=parted)
         self._requests, self._others = Requests(), Requests()
         self._reach, self._servers, self._drops = Reach(), Servers(), Drops()
         self._groups: Groups[Group] = Groups(lambda _: Group(), OTHER_KEY)
@@ -202,7 +207,7 @@ class DnsAnswer:
         ]
 
     def _losses(self) -> list[str]:
-        found = []
+        found = self._parted.notes
         if self._requests.cut_short:
             found.append(f"{self._requests.cut_short:,} queries were counted before their outcome: too many at once")
         return found
@@ -213,6 +218,8 @@ class DnsAnswer:
         assert dns is not None
         self._servers.learn(request)
         self._recent.add(request)
+        if self._parted.leaves_out(request):
+            return
         key = Key(view.client.name, view.server.name, dns.name, dns.qtype, self._result(request))
         self._groups[key].add(request)
         self._totals[view.client.name, view.server.name].add(request, key.result)

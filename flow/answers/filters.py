@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _SOURCE, _DESTINATION = "source_", "destination_"
 # A field of one side that the other has not.
 _ONE_SIDED = frozenset({"source_ip_xlated"})
+# Fields in which the flows of one request differ: the question may pass a filter, and what came of it may not.
+_APART = frozenset({"uuid", "verdict", "drop_reason_desc", "event_type", "reply", "source_ip_xlated", "http_header", "trace_id"})
+_OF_ANSWERS = frozenset({"http_status_code"})  # of no question: what asks for them never brings one alone
 # Values of one filter of a second look: far below what servers accept (flow/filter/limits.py).
 MOST_ADDRESSES, MOST_NAMES, LONGEST_PATTERN, MOST_PATTERN_FILTERS = 2_000, 64, 800, 8
 
@@ -32,6 +35,15 @@ def of_requests(filters: Sequence[FlowFilter], protocols: Sequence[str]) -> tupl
 def of_denied(filters: Sequence[FlowFilter]) -> tuple[FlowFilter, ...]:
     """The same of what is not wanted."""
     return tuple(each for one in filters for each in _both_ways(one))
+
+
+def part_requests(allow: Sequence[FlowFilter], deny: Sequence[FlowFilter]) -> bool:
+    """Whether these may bring a question without what came of it."""
+    return _has(_APART, (*allow, *deny)) or _has(_OF_ANSWERS, deny)
+
+
+def _has(names: frozenset[str], filters: Iterable[FlowFilter]) -> bool:
+    return any(field.name in names for one in filters for field, _ in one.ListFields())
 
 
 def with_protocols(one: FlowFilter, protocols: Sequence[str]) -> FlowFilter:

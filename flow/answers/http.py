@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flows.flow.answers.latency import ACCURACY_NOTE, Latency
 from flows.flow.answers.one_look import OneLook
+from flows.flow.answers.parted import Parted
 from flows.flow.answers.requests import Requests
 from flows.flow.answers.table import OTHER, Column, Groups, Kind, Row, Table, most_common, overflow_note
 from flows.flow.answers.told import told
@@ -101,7 +102,9 @@ class HttpAnswer(OneLook):
 
     columns: Sequence[Column] = COLUMNS
 
-    def __init__(self, *, filtered: bool = False) -> None:  # noqa: ARG002 - what was asked for is enough here
+    def __init__(self, *, filtered: bool = False, parted: bool = False) -> None:  # noqa: ARG002 - what was asked for is enough here
+        """parted: of a request only some flows may come."""
+        self._parted = Parted(parted=parted)
         self._requests = Requests()
         self._groups: Groups[_Endpoint] = Groups(lambda _: _Endpoint(), Key(OTHER, OTHER, OTHER, "", OTHER))
         self._templates: Groups[Templates] = Groups(lambda _: Templates(), OTHER, MOST_TREES)
@@ -155,7 +158,8 @@ class HttpAnswer(OneLook):
             notes.append(f"{self._middle:,} requests are of connections that were joined in the middle: headers may be missing")
         if self._requests.cut_short:
             notes.append(f"{self._requests.cut_short:,} requests were counted before their outcome: too many at once")
-        return [Table("http", COLUMNS, rows, notes=notes, empty="no HTTP requests")]
+        notes += self._parted.notes
+        return [Table("http", COLUMNS, rows, notes=notes, empty=self._parted.none("no HTTP requests"))]
 
     def _merged(self) -> dict[Key, _Endpoint]:
         """By the templates as they are now: those of a place with too many different names have become one."""
@@ -167,6 +171,8 @@ class HttpAnswer(OneLook):
         return merged
 
     def _count(self, request: Request) -> None:
+        if self._parted.leaves_out(request):
+            return
         view = request.view
         http = view.http
         assert http is not None

@@ -11,8 +11,9 @@ from flows.flow.answers.lookups import Lookups
 from flows.flow.answers.meant import Services, wanted
 from flows.flow.answers.names_rows import COLUMNS, COSTS, OTHER_KEY, Group, Key, cost_row, row
 from flows.flow.answers.ndots import Cost
+from flows.flow.answers.parted import Parted
 from flows.flow.answers.reach import Reach
-from flows.flow.answers.requests import SECOND, Requests
+from flows.flow.answers.requests import SECOND, Request, Requests
 from flows.flow.answers.table import OTHER, Groups, Table, overflow_note
 from flows.flow.answers.told import told
 from flows.flow.answers.view import view_told
@@ -38,9 +39,9 @@ class NamesAnswer:
     explains = True
     remembers = False  # connections and Services are not taken from flows of requests alone
 
-    def __init__(self, *, filtered: bool = False) -> None:
-        """filtered: of no consequence here: connections always need a second look."""
-        self._filtered = filtered
+    def __init__(self, *, filtered: bool = False, parted: bool = False) -> None:  # noqa: ARG002 - a second look is always needed
+        """parted: of a request only some flows may come."""
+        self._parted = Parted(parted=parted)
         self._requests, self._lookups, self._reach = Requests(), Lookups(), Reach()
         self._services, self._connections = Services(), Connections()
         self._groups: Groups[Group] = Groups(lambda _: Group(), OTHER_KEY)
@@ -65,9 +66,13 @@ class NamesAnswer:
 
     def _settle(self) -> None:
         for request in self._requests.settled():
-            self._lookups.add(request)
+            self._add(request)
         for lookup in self._lookups.done(self._requests.watermark):
             self._count(lookup)
+
+    def _add(self, request: Request) -> None:
+        if not self._parted.leaves_out(request):
+            self._lookups.add(request)
 
     def within(self, since: int | None, until: int | None) -> None:
         """Rows have no rates."""
@@ -123,7 +128,7 @@ class NamesAnswer:
     def end(self) -> None:
         """Nothing else comes."""
         for request in self._requests.end():
-            self._lookups.add(request)
+            self._add(request)
         for lookup in self._lookups.end():
             self._count(lookup)
 
@@ -136,9 +141,9 @@ class NamesAnswer:
         rows.sort(key=lambda row: (row["outcome"] == "resolved", -row["count"]))
         costs = [cost_row(client, cost) for client, cost in self._costs.items() if cost.detours]
         costs.sort(key=lambda row: (-row["wasted_packets"], row["client"]))
-        notes = [*overflow_note(self._groups), *self._losses()]
+        notes = [*overflow_note(self._groups), *self._losses(), *self._parted.notes]
         return [
-            Table("dns_name", COLUMNS, rows, notes=notes, empty="no DNS lookups"),
+            Table("dns_name", COLUMNS, rows, notes=notes, empty=self._parted.none("no DNS lookups")),
             Table("dns_cost", COSTS, costs, "what search lists (ndots) cost", self._snippets() if costs else ()),
         ]
 
