@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 QUIET_SECONDS = 3.0
+PAUSE_SECONDS = 90.0  # whose watches ended again and again asks again after 30 s at most
 # What an agent asks of the API server once it has its lists.
 AGENT = "system:serviceaccount:kube-system:flows-agent"
 
@@ -180,7 +181,7 @@ def test_a_stopped_api_server_stays_away_until_it_is_started(demo: Demo) -> None
 
 
 def test_compaction_makes_watchers_list_again(demo: Demo) -> None:
-    eventually("agents are settled", lambda: settled(demo))
+    eventually("agents are settled", lambda: settled(demo), PAUSE_SECONDS)
     began = time.time()
     assert json.loads(demo.ok("api", "compact"))["watches"] > 0
     lists = eventually("they list", lambda: [row for row in requests(demo, began) if row["verb"] == "list"])
@@ -188,7 +189,7 @@ def test_compaction_makes_watchers_list_again(demo: Demo) -> None:
 
 
 def test_closed_watches_go_on_without_a_list(demo: Demo) -> None:
-    eventually("agents are settled", lambda: settled(demo))
+    eventually("agents are settled", lambda: settled(demo), PAUSE_SECONDS)
     began = time.time()
     demo.ok("api", "close-watches")
     eventually("they watch again", lambda: len([row for row in requests(demo, began) if row["verb"] == "watch"]) >= 3)
@@ -196,7 +197,7 @@ def test_closed_watches_go_on_without_a_list(demo: Demo) -> None:
 
 
 def test_throttled_agents_are_told_to_wait_and_administrators_are_not(demo: Demo) -> None:
-    eventually("agents are settled", lambda: settled(demo))
+    eventually("agents are settled", lambda: settled(demo), PAUSE_SECONDS)
     began = time.time()
     demo.ok("api", "throttle", "0", "3")
     demo.ok("api", "close-watches")
