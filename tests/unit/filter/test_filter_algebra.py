@@ -1,23 +1,30 @@
 """Allow minus deny over whole tables equals Hubble's definition, flow by flow."""
 
+from __future__ import annotations
+
 from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING, TypeVar
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.flow.filter import compile_filters
 from flows.flow.table import MessageTable
-from flows.proto.flow_pb2 import Endpoint, Flow, FlowFilter
+from flows.proto.flow_pb2 import DROPPED, FORWARDED, VERDICT_UNKNOWN, Endpoint, Flow, FlowFilter
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+T = TypeVar("T")
 NAMESPACES, PODS, ADDRESSES = (
     ("", "a", "default"),
     ("", "web", "web-1", "db"),
     ("", "10.0.0.1", "10.0.1.1", "fd00::1"),
 )
-VERDICTS, PORTS, IDENTITIES = (0, 1, 2), (0, 53, 80), (0, 1, 300)
+VERDICTS, PORTS, IDENTITIES = (VERDICT_UNKNOWN, FORWARDED, DROPPED), (0, 53, 80), (0, 1, 300)
 
 
-def pick(values):
+def pick(values: Sequence[T]) -> st.SearchStrategy[T]:
     return st.sampled_from(values)
 
 
@@ -25,7 +32,7 @@ ENDPOINTS = st.builds(Endpoint, namespace=pick(NAMESPACES), pod_name=pick(PODS),
 
 
 @st.composite
-def flows(draw):
+def flows(draw: st.DrawFn) -> Flow:
     flow = Flow(verdict=draw(pick(VERDICTS)), source=draw(ENDPOINTS), destination=draw(ENDPOINTS))
     flow.IP.source = draw(pick(ADDRESSES))
     layer = draw(pick(("TCP", "UDP", "ICMPv4")))
@@ -35,7 +42,7 @@ def flows(draw):
     return flow
 
 
-def some(values):
+def some(values: Sequence[T]) -> st.SearchStrategy[list[T]]:
     return st.lists(pick(values), max_size=2)
 
 
@@ -51,17 +58,17 @@ FILTERS = st.builds(
 )
 
 
-def is_pod(name, endpoint):
+def is_pod(name: str, endpoint: Endpoint) -> bool:
     namespace, prefix = name.split("/") if "/" in name else ("default", name)
     known = endpoint.namespace or endpoint.pod_name
     return bool(known) and namespace in ("", endpoint.namespace) and endpoint.pod_name.startswith(prefix)
 
 
-def is_address(wanted, text):
+def is_address(wanted: str, text: str) -> bool:
     return text != "" and ip_address(text) in ip_network(wanted)
 
 
-def naive(wanted, flow):
+def naive(wanted: FlowFilter, flow: Flow) -> bool:
     """All fields of one FlowFilter hold, of each field any value."""
     layer = flow.l4.WhichOneof("protocol")
     port = str(getattr(flow.l4, layer).destination_port) if layer != "ICMPv4" else None
@@ -77,7 +84,7 @@ def naive(wanted, flow):
 
 
 @given(st.lists(flows(), max_size=12), st.lists(FILTERS, max_size=3), st.lists(FILTERS, max_size=2))
-def test_a_table_is_filtered_as_each_flow_alone(messages, allow, deny):
+def test_a_table_is_filtered_as_each_flow_alone(messages: list[Flow], allow: list[FlowFilter], deny: list[FlowFilter]) -> None:
     expected = [
         (not allow or any(naive(wanted, flow) for wanted in allow)) and not any(naive(wanted, flow) for wanted in deny)
         for flow in messages
@@ -86,18 +93,18 @@ def test_a_table_is_filtered_as_each_flow_alone(messages, allow, deny):
 
 
 @given(st.lists(flows(), max_size=6), st.lists(flows(), max_size=6), FILTERS)
-def test_one_filter_serves_table_after_table(first, second, wanted):
+def test_one_filter_serves_table_after_table(first: list[Flow], second: list[Flow], wanted: FlowFilter) -> None:
     compiled = compile_filters([wanted])
     for messages in (first, second, first):
         assert compiled(MessageTable(messages)).tolist() == [naive(wanted, flow) for flow in messages]
 
 
-def test_conditions_that_clauses_share_are_compiled_once():
-    one, two = FlowFilter(verdict=[1], source_pod=["a/"]), FlowFilter(verdict=[1], destination_pod=["a/"])
+def test_conditions_that_clauses_share_are_compiled_once() -> None:
+    one, two = FlowFilter(verdict=[FORWARDED], source_pod=["a/"]), FlowFilter(verdict=[FORWARDED], destination_pod=["a/"])
     assert len(compile_filters([one, two], [one]).conditions) == 3
 
 
-def test_an_empty_filter_holds_for_every_flow():
+def test_an_empty_filter_holds_for_every_flow() -> None:
     table = MessageTable([Flow(), Flow()])
     assert compile_filters([FlowFilter()])(table).all()
     assert not compile_filters([], [FlowFilter()])(table).any()

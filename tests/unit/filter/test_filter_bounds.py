@@ -1,7 +1,10 @@
 """No filter is too much: what is too large is refused before it is looked at, and what is not costs a bounded time."""
 
+from __future__ import annotations
+
 import time
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,10 +20,15 @@ from flows.flow.filter.names import NamePrefix, NamePrefixes
 from flows.flow.filter.patterns import regex
 from flows.proto.flow_pb2 import FlowFilter
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
 FLOWS, ENDPOINTS = 65_535, 10_000
 
 
-def message(**fields):
+def message(**fields: Any) -> FlowFilter:
     return json_format.ParseDict(fields, FlowFilter())
 
 
@@ -92,7 +100,7 @@ TOO_MUCH = {
 
 
 @pytest.mark.parametrize("case", TOO_MUCH)
-def test_what_is_too_large_is_refused_at_once(case):
+def test_what_is_too_large_is_refused_at_once(case: str) -> None:
     filters, expected = TOO_MUCH[case]
     began = time.perf_counter()
     with pytest.raises(FilterError) as error:
@@ -102,18 +110,18 @@ def test_what_is_too_large_is_refused_at_once(case):
     assert time.perf_counter() - began < 5
 
 
-def test_both_lists_count_together():
+def test_both_lists_count_together() -> None:
     values = message(source_port=["80"] * limits.MOST_VALUES)
     with pytest.raises(FilterError, match='blacklist "too many values"'):
         compile_filters([values] * 3, [values] * 2)
 
 
-def test_a_selector_is_measured_before_it_is_read_by_itself():
+def test_a_selector_is_measured_before_it_is_read_by_itself() -> None:
     with pytest.raises(FilterError, match="expected at most 4096"):
         labels.parse("label", " " * 10_000_000)
 
 
-def test_what_fits_is_taken():
+def test_what_fits_is_taken() -> None:
     compile_filters(
         [
             message(
@@ -127,7 +135,7 @@ def test_what_fits_is_taken():
     )
 
 
-def test_what_the_command_line_makes_of_words_stays_far_below():
+def test_what_the_command_line_makes_of_words_stays_far_below() -> None:
     words = ["shop/web", "app=web", "10.0.0.0/8", "api.example.com", "world", "web"]
     flags = [(flag, word) for flag in ("from", "to") for word in words]
     filters = request_filters(flags).allow
@@ -140,19 +148,19 @@ def test_what_the_command_line_makes_of_words_stays_far_below():
 class Table:
     """A full store, as far as the test asks it."""
 
-    def __init__(self, **columns):
+    def __init__(self, **columns: Any) -> None:
         self._columns = columns
 
-    def __len__(self):
+    def __len__(self) -> int:
         return FLOWS
 
-    def categories(self, name):
+    def categories(self, name: str) -> Any:
         return self._columns.get(name) or absent(name, FLOWS)
 
     numbers = addresses = categories
 
 
-def seconds(table, **fields):
+def seconds(table: Table, **fields: Any) -> float:
     matches = compile_filters([message(**fields)])
     began = time.perf_counter()
     matches(table)
@@ -162,13 +170,13 @@ def seconds(table, **fields):
 RNG = np.random.default_rng(1)
 
 
-def addresses():
+def addresses() -> Addresses:
     raw = RNG.integers(0, 256, (FLOWS, 16), np.uint8)
     raw[: FLOWS // 2, :12] = np.frombuffer(bytes(10) + b"\xff\xff", np.uint8)
     return Addresses(raw)
 
 
-def endpoints():
+def endpoints() -> Categories[Endpoint]:
     made = [
         Endpoint(
             identity=number,
@@ -182,7 +190,7 @@ def endpoints():
     return Categories(RNG.integers(0, ENDPOINTS, FLOWS), made)
 
 
-def texts():
+def texts() -> Categories[str]:
     letters = RNG.choice(list("abcdefghij.-"), (FLOWS, 60))
     return Categories(np.arange(FLOWS), ["".join(row) for row in letters.tolist()])
 
@@ -206,12 +214,14 @@ FIELDS = {
 }
 
 
-def names(column):
+def names(column: Categories[str]) -> Categories[tuple[str, ...]]:
     return Categories(column.codes, [(text,) for text in column.values])
 
 
 @pytest.mark.parametrize("case", COSTS)
-def test_the_largest_filters_take_a_bounded_time_on_a_full_store(case, record_property):
+def test_the_largest_filters_take_a_bounded_time_on_a_full_store(
+    case: str, record_property: Callable[[str, object], None]
+) -> None:
     column, make, values, most = COSTS[case]
     table = Table(**{column: make()})
     took = seconds(table, **{FIELDS.get(case, column): values})
@@ -220,7 +230,7 @@ def test_the_largest_filters_take_a_bounded_time_on_a_full_store(case, record_pr
     assert took < most
 
 
-def pack(values):
+def pack(values: Sequence[IPv4Address | IPv6Address]) -> NDArray[np.uint8]:
     raw = [bytes(10) + b"\xff\xff" + a.packed if isinstance(a, IPv4Address) else a.packed for a in values]
     return np.frombuffer(b"".join(raw), np.uint8).reshape(-1, 16)
 
@@ -233,7 +243,9 @@ PREFIXES = st.one_of(
 
 
 @given(st.lists(st.ip_addresses(), max_size=20), st.lists(PREFIXES, min_size=17, max_size=40), st.booleans())
-def test_many_networks_are_what_each_of_them_is(values, networks, edges):
+def test_many_networks_are_what_each_of_them_is(
+    values: list[IPv4Address | IPv6Address], networks: list[IPv4Network | IPv6Network], edges: bool
+) -> None:
     if edges:
         values += [address for network in networks for address in (network[0], network[-1])]
     column = Addresses(pack(values) if values else np.empty((0, 16), np.uint8), np.ones(len(values), np.bool_))
@@ -243,7 +255,7 @@ def test_many_networks_are_what_each_of_them_is(values, networks, edges):
     assert column.within_any(AddressRanges(networks)).tolist() == expected.tolist()
 
 
-def test_a_missing_address_is_in_no_network():
+def test_a_missing_address_is_in_no_network() -> None:
     networks = [ip_network(f"{n}::/16") for n in range(20)]
     assert not Addresses(np.zeros((3, 16), np.uint8), np.zeros(3, np.bool_)).within_any(AddressRanges(networks)).any()
 
@@ -252,7 +264,7 @@ PART = st.text("ab-", max_size=4)
 
 
 @given(st.lists(st.tuples(PART, PART), max_size=12), PART, PART)
-def test_many_prefixes_are_what_each_of_them_is(prefixes, namespace, name):
+def test_many_prefixes_are_what_each_of_them_is(prefixes: list[tuple[str, str]], namespace: str, name: str) -> None:
     names = [NamePrefix(*pair) for pair in prefixes]
     assert NamePrefixes(names).holds(namespace, name) == any(one.holds(namespace, name) for one in names)
 
@@ -270,5 +282,5 @@ def test_many_prefixes_are_what_each_of_them_is(prefixes, namespace, name):
         (["", "b"], "", True),
     ],
 )
-def test_expressions_tried_together_match_as_each_would(patterns, text, expected):
+def test_expressions_tried_together_match_as_each_would(patterns: list[str], text: str, expected: bool) -> None:
     assert regex("http_path", patterns)(text) == expected

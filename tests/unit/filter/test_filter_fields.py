@@ -1,5 +1,9 @@
 """Each field of FlowFilter: what it matches, and what it refuses."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 from google.protobuf import json_format
 
@@ -10,16 +14,16 @@ from flows.proto.extension_pb2 import FlowExtension
 from flows.proto.flow_pb2 import Flow, FlowFilter
 
 
-def flow(**fields):
+def flow(**fields: Any) -> Flow:
     return json_format.ParseDict(fields, Flow())
 
 
-def matches(message, **fields):
+def matches(message: Flow, **fields: Any) -> bool:
     wanted = json_format.ParseDict(fields, FlowFilter())
     return bool(compile_filters([wanted])(MessageTable([message]))[0])
 
 
-def pod(name="web-1", namespace="shop", **more):
+def pod(name: str = "web-1", namespace: str = "shop", **more: Any) -> dict[str, Any]:
     return {"pod_name": name, "namespace": namespace, **more}
 
 
@@ -116,12 +120,12 @@ MISMATCHES = [
 
 
 @pytest.mark.parametrize(("given", "wanted"), MATCHES, ids=str)
-def test_a_flow_that_matches(given, wanted):
+def test_a_flow_that_matches(given: dict[str, Any], wanted: dict[str, Any]) -> None:
     assert matches(flow(**given), **wanted)
 
 
 @pytest.mark.parametrize(("given", "wanted"), MISMATCHES, ids=str)
-def test_a_flow_that_does_not_match(given, wanted):
+def test_a_flow_that_does_not_match(given: dict[str, Any], wanted: dict[str, Any]) -> None:
     assert not matches(flow(**given), **wanted)
 
 
@@ -153,7 +157,7 @@ def test_a_flow_that_does_not_match(given, wanted):
     ],
     ids=str,
 )
-def test_a_bad_value_names_its_field_and_the_nearest_good_one(wanted, nearest):
+def test_a_bad_value_names_its_field_and_the_nearest_good_one(wanted: dict[str, Any], nearest: str) -> None:
     with pytest.raises(FilterError) as caught:
         compile_filters([], [json_format.ParseDict(wanted, FlowFilter())])
     assert next(iter(wanted)) in str(caught.value)
@@ -163,11 +167,11 @@ def test_a_bad_value_names_its_field_and_the_nearest_good_one(wanted, nearest):
         compile_filters([json_format.ParseDict(repaired, FlowFilter())])
 
 
-def test_every_field_of_flow_filter_has_a_row():
+def test_every_field_of_flow_filter_has_a_row() -> None:
     assert set(FIELDS) == set(FlowFilter.DESCRIPTOR.fields_by_name)
 
 
-def test_a_service_also_matches_the_pods_that_it_selects():
+def test_a_service_also_matches_the_pods_that_it_selects() -> None:
     message, extension = flow(destination=pod()), FlowExtension()
     extension.destination.services.add(namespace="shop", name="web")
     message.extensions.Pack(extension)
@@ -175,7 +179,7 @@ def test_a_service_also_matches_the_pods_that_it_selects():
     assert not matches(message, source_service=["shop/web"])
 
 
-def test_a_damaged_extension_is_as_none():
+def test_a_damaged_extension_is_as_none() -> None:
     message = flow(destination=pod())
     message.extensions.Pack(FlowExtension())
     message.extensions.value = b"\xff\xff"

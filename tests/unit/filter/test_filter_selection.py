@@ -1,5 +1,9 @@
 """Which of the matching flows are shown: number, first, since, until; lost events pass by."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,11 +15,14 @@ from flows.flow.table import choose
 from flows.proto.flow_pb2 import FlowFilter
 from flows.proto.observer_pb2 import GetFlowsResponse
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 MATCHES = np.array([True, False, True, True, False, True])
 TIMES = np.array([10, 20, 30, 30, 40, 50])
 
 
-def rows(mask):
+def rows(mask: NDArray[np.bool_]) -> list[int]:
     return np.flatnonzero(mask).tolist()
 
 
@@ -36,7 +43,7 @@ def rows(mask):
     ],
     ids=str,
 )
-def test_selected_rows(selection, expected):
+def test_selected_rows(selection: Selection, expected: list[int]) -> None:
     assert rows(select(MATCHES, TIMES, selection)) == expected
 
 
@@ -51,12 +58,12 @@ def test_selected_rows(selection, expected):
     ],
     ids=str,
 )
-def test_what_is_no_flow_is_shown_where_a_reader_passes_it(selection, expected):
+def test_what_is_no_flow_is_shown_where_a_reader_passes_it(selection: Selection, expected: list[int]) -> None:
     assert rows(select(MATCHES, TIMES, selection, exempt=~MATCHES)) == expected
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=20), st.integers(0, 9), st.booleans())
-def test_a_number_takes_from_the_right_end(flows, number, first):
+def test_a_number_takes_from_the_right_end(flows: list[tuple[bool, int]], number: int, first: bool) -> None:
     flows.sort(key=lambda flow: flow[1])
     matches, times = np.array([f[0] for f in flows], bool), np.array([f[1] for f in flows], np.int64)
     all_rows = rows(matches)
@@ -64,7 +71,7 @@ def test_a_number_takes_from_the_right_end(flows, number, first):
     assert rows(select(matches, times, Selection(number=number, first=first))) == (kept if number else all_rows)
 
 
-def test_lost_events_and_node_status_bypass_the_filters():
+def test_lost_events_and_node_status_bypass_the_filters() -> None:
     flow, lost, status = GetFlowsResponse(), GetFlowsResponse(), GetFlowsResponse()
     flow.flow.uuid, lost.lost_events.num_events_lost, status.node_status.message = "u", 1, "m"
     nothing = compile_filters([FlowFilter(uuid=["v"])])

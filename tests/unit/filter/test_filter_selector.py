@@ -1,5 +1,7 @@
 """Label selectors: Kubernetes' grammar over Cilium's labels."""
 
+from __future__ import annotations
+
 from contextlib import suppress
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from flows.flow.filter.selector import Label, SelectorError, parse_label, parse_selector
 
 
-def selects(selector, *labels):
+def selects(selector: str, *labels: str) -> bool:
     return parse_selector(selector).selects(sorted(map(parse_label, labels)))
 
 
@@ -40,7 +42,7 @@ def selects(selector, *labels):
         ("a=in", ["a=in"]),
     ],
 )
-def test_selected(selector, labels):
+def test_selected(selector: str, labels: list[str]) -> None:
     assert selects(selector, *labels)
 
 
@@ -59,7 +61,7 @@ def test_selected(selector, labels):
         ("label1=val1", ["label1=val1=toomuch"]),
     ],
 )
-def test_not_selected(selector, labels):
+def test_not_selected(selector: str, labels: list[str]) -> None:
     assert not selects(selector, *labels)
 
 
@@ -84,7 +86,7 @@ def test_not_selected(selector, labels):
         ("a>b", "must be an integer"),
     ],
 )
-def test_refused(selector, reason):
+def test_refused(selector: str, reason: str) -> None:
     with pytest.raises(SelectorError) as caught:
         parse_selector(selector)
     assert reason in str(caught.value)
@@ -103,7 +105,7 @@ def test_refused(selector, reason):
         ("", ("unspec", "", "")),
     ],
 )
-def test_labels_as_cilium_reads_them(text, label):
+def test_labels_as_cilium_reads_them(text: str, label: tuple[str, str, str]) -> None:
     assert parse_label(text) == Label(*label)
 
 
@@ -111,18 +113,18 @@ KEYS = st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True)
 
 
 @given(st.text())
-def test_any_text_is_a_label(text):
+def test_any_text_is_a_label(text: str) -> None:
     assert isinstance(parse_label(text), Label)
 
 
 @given(st.one_of(st.text(), st.text("ab,=!()<> in:notin.", max_size=30)))
-def test_any_text_is_a_selector_or_a_selector_error(text):
+def test_any_text_is_a_selector_or_a_selector_error(text: str) -> None:
     with suppress(SelectorError):
         parse_selector(text).selects([Label("k8s", "a", "b")])
 
 
 @given(KEYS, st.lists(KEYS, min_size=1, max_size=4), KEYS)
-def test_notin_is_the_opposite_of_in(key, values, value):
+def test_notin_is_the_opposite_of_in(key: str, values: list[str], value: str) -> None:
     chosen = ",".join(values)
     assert selects(f"{key} in ({chosen})", f"{key}={value}") == (value in values)
     assert selects(f"{key} notin ({chosen})", f"{key}={value}") == (value not in values)

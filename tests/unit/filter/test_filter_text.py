@@ -1,6 +1,9 @@
 """Addresses, patterns and URLs as text: what is read, and that nothing else than FilterError comes out."""
 
-from ipaddress import ip_network
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, ip_network
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -9,6 +12,9 @@ from hypothesis import strategies as st
 from flows.flow.filter import FilterError, address, names, patterns, port
 from flows.flow.filter.errors import nearest, printable, quote
 from flows.flow.filter.url import request_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PARSERS = [
     lambda text: address.parse("f", text),
@@ -22,7 +28,7 @@ PARSERS = [
 
 @pytest.mark.parametrize("parse", PARSERS)
 @given(text=st.one_of(st.text(), st.text("0123456789./:*%-abf", max_size=24), st.text("()[]{}*+?|\\^$.", max_size=12)))
-def test_any_text_is_a_value_or_a_filter_error(parse, text):
+def test_any_text_is_a_value_or_a_filter_error(parse: Callable[[str], object], text: str) -> None:
     message = ""
     try:
         parse(text)
@@ -32,7 +38,7 @@ def test_any_text_is_a_value_or_a_filter_error(parse, text):
 
 
 @given(st.ip_addresses(), st.integers(0, 32))
-def test_an_address_is_read_as_itself_and_as_a_network(value, length):
+def test_an_address_is_read_as_itself_and_as_a_network(value: IPv4Address | IPv6Address, length: int) -> None:
     assert address.parse("f", str(value)) == ip_network(value)
     assert address.parse("f", f"{value}/{length}") == ip_network(f"{value}/{length}", strict=False)
 
@@ -52,7 +58,7 @@ def test_an_address_is_read_as_itself_and_as_a_network(value, length):
         "host",
     ],
 )
-def test_what_is_no_address(text):
+def test_what_is_no_address(text: str) -> None:
     with pytest.raises(FilterError, match="expected an IP address"):
         address.parse("f", text)
 
@@ -69,7 +75,7 @@ def test_what_is_no_address(text):
         ("*", "", True),
     ],
 )
-def test_globs_match_whole_names(glob, name, expected):
+def test_globs_match_whole_names(glob: str, name: str, expected: bool) -> None:
     assert patterns.fqdn("f", ["nosuch", glob])(name) is expected
 
 
@@ -85,11 +91,11 @@ def test_globs_match_whole_names(glob, name, expected):
         ("node", "node-1", False),
     ],
 )
-def test_node_globs_have_an_optional_cluster(glob, name, expected):
+def test_node_globs_have_an_optional_cluster(glob: str, name: str, expected: bool) -> None:
     assert patterns.node_name("f", [glob])(name) is expected
 
 
-def test_a_hostile_pattern_is_answered_in_linear_time():
+def test_a_hostile_pattern_is_answered_in_linear_time() -> None:
     assert patterns.regex("f", ["(a*)*b"])("a" * 5000) is False
     assert patterns.fqdn("f", ["*a" * 40])("a" * 5000) is True
 
@@ -114,25 +120,25 @@ def test_a_hostile_pattern_is_answered_in_linear_time():
         ("http://a b/x", None),
     ],
 )
-def test_paths_are_what_go_reads(url, path):
+def test_paths_are_what_go_reads(url: str, path: str | None) -> None:
     assert request_path(url) == path
 
 
 @given(st.text())
-def test_any_text_has_a_path_or_none(text):
+def test_any_text_has_a_path_or_none(text: str) -> None:
     assert request_path(text) is None or isinstance(request_path(text), str)
 
 
 @given(st.text())
-def test_messages_hold_nothing_that_a_terminal_obeys(text):
+def test_messages_hold_nothing_that_a_terminal_obeys(text: str) -> None:
     assert printable(text).isprintable()
     assert quote(text).isprintable()
 
 
-def test_a_message_shows_where_a_long_value_is_cut():
+def test_a_message_shows_where_a_long_value_is_cut() -> None:
     assert quote("x" * 5000).endswith('..."')
 
 
 @pytest.mark.parametrize(("value", "expected"), [("in", "ingress"), ("EGRES", "egress"), ("zzz", ""), ("", "")])
-def test_the_nearest_choice(value, expected):
+def test_the_nearest_choice(value: str, expected: str) -> None:
     assert nearest(value, ["ingress", "egress"]) == expected

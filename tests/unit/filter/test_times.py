@@ -1,5 +1,7 @@
 """Times as Go and Hubble read them."""
 
+from __future__ import annotations
+
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -31,7 +33,7 @@ MOMENT = 1_795_341_660 * S
         ("9223372036s", 9223372036 * S),
     ],
 )
-def test_durations(text, duration):
+def test_durations(text: str, duration: int) -> None:
     assert parse_duration(text) == duration
     assert parse_time(text, NOW) == NOW - duration
 
@@ -52,7 +54,7 @@ def test_durations(text, duration):
         ("1969-12-31T23:59:59.9Z", -S // 10),
     ],
 )
-def test_absolute_times(text, expected):
+def test_absolute_times(text: str, expected: int) -> None:
     assert parse_time(text, NOW) == expected
 
 
@@ -78,20 +80,20 @@ def test_absolute_times(text, expected):
         ("Nov 22 10:01:10.000", ""),
     ],
 )
-def test_what_is_no_time_names_the_nearest(text, nearest):
+def test_what_is_no_time_names_the_nearest(text: str, nearest: str) -> None:
     with pytest.raises(TimeError) as caught:
         parse_time(text, NOW)
     assert caught.value.nearest == nearest
 
 
 @given(st.one_of(st.text(), st.text("0123456789.hmsun-:TZ+ ", max_size=30)))
-def test_any_text_is_a_time_or_a_time_error(text):
+def test_any_text_is_a_time_or_a_time_error(text: str) -> None:
     for parse in (parse_duration, lambda given: parse_time(given, NOW)):
         with suppress(TimeError):
             assert isinstance(parse(text), int)
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
-def test_what_datetime_writes_is_read_back(moment):
+def test_what_datetime_writes_is_read_back(moment: datetime) -> None:
     expected = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
     assert parse_time(moment.isoformat(), NOW) == expected

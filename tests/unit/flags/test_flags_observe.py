@@ -1,5 +1,7 @@
 """The command line of `flows observe`: options, conflicts, environment and file."""
 
+from __future__ import annotations
+
 import itertools
 import re
 from pathlib import Path
@@ -9,20 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.cli.flags import observe_parser, parse_observe
-from flows.cli.flags_filter import CONFLICTS, FILTER_FLAGS
+from flows.cli.flags_filter import CONFLICTS, FILTER_FLAGS, FilterFlag
 from flows.cli.flags_options import OPTIONS
-from flows.cli.options import Color, Format, ServerOptions, TimeFormat, UsageError
+from flows.cli.options import Color, Format, ObserveOptions, ServerOptions, TimeFormat, UsageError
 from flows.flow.filter.selection import ALL, Selection
+from flows.proto import flow_pb2
 from flows.proto.flow_pb2 import FlowFilter
 
 NOW = 10**18
 
 
-def parse(*arguments, **env):
+def parse(*arguments: str, **env: str) -> ObserveOptions:
     return parse_observe(arguments, env=env, now_ns=NOW)
 
 
-def refusal(*arguments, **env):
+def refusal(*arguments: str, **env: str) -> str:
     with pytest.raises(UsageError) as caught:
         parse(*arguments, **env)
     message = str(caught.value)
@@ -46,11 +49,11 @@ def refusal(*arguments, **env):
     ],
     ids=str,
 )
-def test_how_many_and_when(arguments, selection):
+def test_how_many_and_when(arguments: list[str], selection: Selection) -> None:
     assert parse(*arguments).selection == selection
 
 
-def test_a_request_holds_all_that_a_server_needs():
+def test_a_request_holds_all_that_a_server_needs() -> None:
     request = parse(
         "--pod",
         "a/b",
@@ -74,14 +77,14 @@ def test_a_request_holds_all_that_a_server_needs():
     assert not parse().request().HasField("field_mask")
 
 
-def test_the_command_line_outdoes_a_variable_for_a_port_forward():
+def test_the_command_line_outdoes_a_variable_for_a_port_forward() -> None:
     assert parse(FLOWS_PORT_FORWARD="true", FLOWS_SERVER="a:1").server.port_forward
     assert parse(FLOWS_PORT_FORWARD="true", FLOWS_SERVER="a:1").server.address == ""
     named = parse("--server", "b:2", FLOWS_PORT_FORWARD="true").server
     assert (named.port_forward, named.address) == (False, "b:2")
 
 
-def test_output_options():
+def test_output_options() -> None:
     output = parse("-ojsonpb", "--color=always", "--time-format", "rfc3339nano", "--numeric", "-D", "-s").output
     assert (output.format, output.color, output.time_format) == (Format.JSON, Color.ALWAYS, TimeFormat.RFC3339_NANO)
     assert (output.ip_translation, output.debug, output.silent_errors) == (False, True, True)
@@ -91,7 +94,7 @@ def test_output_options():
 
 
 @pytest.mark.parametrize(("spelling", "form"), [("json", Format.JSON_LEGACY), ("jsonpb", Format.JSON), ("dict", Format.DICT)])
-def test_hubbles_older_json_on_request(spelling, form):
+def test_hubbles_older_json_on_request(spelling: str, form: Format) -> None:
     assert parse("-o", spelling, HUBBLE_COMPAT="legacy-json-output").output.format is form
 
 
@@ -144,15 +147,15 @@ def test_hubbles_older_json_on_request(spelling, form):
     ],
     ids=str,
 )
-def test_bad_input_is_one_line_with_its_cure(arguments, message):
+def test_bad_input_is_one_line_with_its_cure(arguments: list[str], message: str) -> None:
     assert message in refusal(*arguments)
 
 
 @pytest.mark.parametrize("group", CONFLICTS, ids=" ".join)
-def test_of_a_group_of_flags_one_is_allowed(group):
+def test_of_a_group_of_flags_one_is_allowed(group: tuple[str, ...]) -> None:
     valid = {"ip": "10.0.0.1", "fqdn": "a.b", "port": "80", "identity": "1", "label": "a"}
 
-    def given(name):
+    def given(name: str) -> list[str]:
         row = FILTER_FLAGS[name]
         return [f"--{name}"] if row.constant is not None else [f"--{name}", valid.get(row.field, "x")]
 
@@ -173,7 +176,7 @@ def test_of_a_group_of_flags_one_is_allowed(group):
         (["-A", "--pod", "x"], [FlowFilter(source_pod=["/x"]), FlowFilter(destination_pod=["/x"])]),
         (["-A"], [FlowFilter(source_pod=["/"]), FlowFilter(destination_pod=["/"])]),
         (["--to-namespace", "a", "--from-pod", "x"], [FlowFilter(source_pod=["x"], destination_pod=["a/"])]),
-        (["--verdict", "DROPPED", "-4"], [FlowFilter(verdict=[2], ip_version=[1])]),
+        (["--verdict", "DROPPED", "-4"], [FlowFilter(verdict=[flow_pb2.DROPPED], ip_version=[flow_pb2.IPv4])]),
         (
             ["--ip", "1.1.1.1", "--label", "a"],
             [
@@ -201,29 +204,29 @@ def test_of_a_group_of_flags_one_is_allowed(group):
         ),
         (
             ["--allowlist", '{"sourcePod":["a/"]} {"verdict":[2]}'],
-            [FlowFilter(source_pod=["a/"]), FlowFilter(verdict=[2])],
+            [FlowFilter(source_pod=["a/"]), FlowFilter(verdict=[flow_pb2.DROPPED])],
         ),
     ],
     ids=str,
 )
-def test_flags_become_hubbles_filters(arguments, allow):
+def test_flags_become_hubbles_filters(arguments: list[str], allow: list[FlowFilter]) -> None:
     assert list(parse(*arguments).allow) == allow
 
 
-def test_not_inverts_only_what_follows():
+def test_not_inverts_only_what_follows() -> None:
     options = parse("--not", "--pod", "a/b", "--port", "80", "--not", "--verdict", "AUDIT")
     assert list(options.allow) == [FlowFilter(source_port=["80"]), FlowFilter(destination_port=["80"])]
     assert list(options.deny) == [
-        FlowFilter(source_pod=["a/b"], verdict=[4]),
-        FlowFilter(destination_pod=["a/b"], verdict=[4]),
+        FlowFilter(source_pod=["a/b"], verdict=[flow_pb2.AUDIT]),
+        FlowFilter(destination_pod=["a/b"], verdict=[flow_pb2.AUDIT]),
     ]
 
 
-def test_a_value_may_be_empty_or_begin_with_a_hyphen():
+def test_a_value_may_be_empty_or_begin_with_a_hyphen() -> None:
     assert list(parse("--http-path", "-x", "--trace-id", "").allow) == [FlowFilter(http_path=["-x"], trace_id=[""])]
 
 
-def test_each_row_of_the_tables_is_a_flag_with_help():
+def test_each_row_of_the_tables_is_a_flag_with_help() -> None:
     text = observe_parser().format_help()
     for name in (*FILTER_FLAGS, *OPTIONS):
         assert re.search(rf"--{name}\b", text)
@@ -231,18 +234,18 @@ def test_each_row_of_the_tables_is_a_flag_with_help():
 
 
 @pytest.mark.parametrize("row", [row for row in FILTER_FLAGS.values() if row.field], ids=lambda row: row.name)
-def test_the_fields_of_a_row_are_flow_filters(row):
+def test_the_fields_of_a_row_are_flow_filters(row: FilterFlag) -> None:
     for field in row.fields():
         assert field in FlowFilter.DESCRIPTOR.fields_by_name
 
 
-def test_help_ends_quietly(capsys):
+def test_help_ends_quietly(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         parse("--help")
     assert "usage: flows observe [flags]" in capsys.readouterr().out
 
 
-def test_a_flag_beats_flows_beats_hubble_beats_the_file(tmp_path):
+def test_a_flag_beats_flows_beats_hubble_beats_the_file(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text('server: file:1\ntls: true\nallowlist: [\'{"uuid":["f"]}\']\n')
     environment = {"HUBBLE_CONFIG": str(file)}
@@ -256,7 +259,7 @@ def test_a_flag_beats_flows_beats_hubble_beats_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("folder", [".config/flows", ".config/hubble", ".hubble"])
-def test_the_usual_places_of_the_file(tmp_path, folder):
+def test_the_usual_places_of_the_file(tmp_path: Path, folder: str) -> None:
     (tmp_path / folder).mkdir(parents=True)
     (tmp_path / folder / "config.yaml").write_text("server: there:1\n")
     assert parse(HOME=str(tmp_path)).server.address == "there:1"
@@ -275,7 +278,7 @@ def test_the_usual_places_of_the_file(tmp_path, folder):
         ("a: 2026-99-99\n", "not YAML"),
     ],
 )
-def test_a_bad_file_is_named(tmp_path, content, message):
+def test_a_bad_file_is_named(tmp_path: Path, content: str, message: str) -> None:
     file = tmp_path / "c.yaml"
     file.write_text(content)
     said = refusal("--config", str(file))
@@ -283,14 +286,14 @@ def test_a_bad_file_is_named(tmp_path, content, message):
     assert message in said
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert "No such file" in refusal("--config", str(tmp_path / "nosuch"))
     assert "cannot read it" in refusal("--config", str(tmp_path))
     Path(tmp_path / "raw").write_bytes(b"\xff\xfe")
     assert "not UTF-8" in refusal(FLOWS_CONFIG=str(tmp_path / "raw"))
 
 
-def test_a_bad_variable_is_named():
+def test_a_bad_variable_is_named() -> None:
     assert refusal(HUBBLE_TLS="maybe").startswith('HUBBLE_TLS "maybe"')
     assert parse(HUBBLE_TLS="", FLOWS_TLS_CA_CERT_FILES="a,b c").server.tls_ca_cert_files == ("a", "b", "c")
 
@@ -299,7 +302,7 @@ FLAGS = st.sampled_from([f"--{name}" for name in (*FILTER_FLAGS, *OPTIONS) if na
 
 
 @given(st.lists(st.one_of(FLAGS, st.text(max_size=8), st.sampled_from(["web", "10.0.0.1", "80", "a/b", "-n"])), max_size=6))
-def test_any_command_line_is_understood_or_refused_in_one_line(arguments):
+def test_any_command_line_is_understood_or_refused_in_one_line(arguments: list[str]) -> None:
     message = ""
     try:
         parse(*(argument for argument in arguments if argument not in ("-h", "--help")))

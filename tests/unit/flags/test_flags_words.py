@@ -1,6 +1,9 @@
 """--from and --to take whatever a person types."""
 
+from __future__ import annotations
+
 from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from google.protobuf import json_format
@@ -14,8 +17,11 @@ from flows.flow.filter import FilterError, compile_filters
 from flows.flow.table import MessageTable
 from flows.proto.flow_pb2 import Flow, FlowFilter
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def alternatives(word, namespaces=()):
+
+def alternatives(word: str, namespaces: Sequence[str] = ()) -> list[dict[str, Any]]:
     return [
         json_format.MessageToDict(one, preserving_proto_field_name=True)
         for one in expand(word, "source", namespaces).alternatives
@@ -66,25 +72,25 @@ def alternatives(word, namespaces=()):
         ("Deployment/web", [{"source_workload": [{"kind": "Deployment", "name": "web"}]}]),
     ],
 )
-def test_what_a_word_stands_for(word, expected):
+def test_what_a_word_stands_for(word: str, expected: list[dict[str, Any]]) -> None:
     assert alternatives(word) == expected
 
 
-def test_a_namespace_flag_qualifies_names_and_selectors():
+def test_a_namespace_flag_qualifies_names_and_selectors() -> None:
     assert alternatives("web", ["shop"])[1] == {"source_pod": ["shop/web"]}
     assert alternatives("app=web", ["shop"]) == [{"source_label": ["app=web"], "source_pod": ["shop/"]}]
     assert alternatives("shop/web", ["shop"]) == alternatives("shop/web")
 
 
 @pytest.mark.parametrize("word", ["world", "Deployment/web", "db.shop.svc.cluster.local", "db.shop"])
-def test_an_ambiguous_word_is_explained(word):
+def test_an_ambiguous_word_is_explained(word: str) -> None:
     notes = parse_observe(["--to", word], env={}).notes
     assert len(notes) == 1
     assert f"--to: '{word}' is taken for" in notes[0]
 
 
 @pytest.mark.parametrize("word", ["web", "shop/web", "app=web", "10.0.0.1", "www.example.com", "*.example.com"])
-def test_a_plain_word_is_not(word):
+def test_a_plain_word_is_not(word: str) -> None:
     assert parse_observe(["--to", word], env={}).notes == ()
 
 
@@ -103,7 +109,7 @@ def test_a_plain_word_is_not(word):
         ("/", "expected [ns/]name"),
     ],
 )
-def test_nonsense_is_refused_with_a_cure(word, message):
+def test_nonsense_is_refused_with_a_cure(word: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_observe(["--to", word], env={})
     assert message in str(caught.value)
@@ -119,13 +125,13 @@ def test_nonsense_is_refused_with_a_cure(word, message):
         (["--from", "a/web", "--from-namespace", "b"], "namespace conflict"),
     ],
 )
-def test_words_that_other_flags_contradict(arguments, message):
+def test_words_that_other_flags_contradict(arguments: list[str], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_observe(arguments, env={})
     assert message in str(caught.value)
 
 
-def flow(**fields):
+def flow(**fields: Any) -> Flow:
     return json_format.ParseDict(fields, Flow())
 
 
@@ -148,13 +154,13 @@ LEGS = MessageTable([SERVICE_LEG, POD_LEG, REPLY, Flow()])
     ],
     ids=str,
 )
-def test_both_legs_to_a_service_are_found(arguments, expected):
+def test_both_legs_to_a_service_are_found(arguments: list[str], expected: list[bool]) -> None:
     options = parse_observe(arguments, env={})
     assert compile_filters(options.allow, options.deny)(LEGS).tolist() == expected
 
 
 @given(st.one_of(st.text(), st.text("ab/.:=!(),*-0123456789 ", max_size=20)))
-def test_any_word_has_a_meaning_that_compiles_or_is_refused(word):
+def test_any_word_has_a_meaning_that_compiles_or_is_refused(word: str) -> None:
     with suppress(FilterError):
         meaning = expand(word, "destination")
         compile_filters(meaning.alternatives)
