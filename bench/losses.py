@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from bench.load import Load, Served
     from bench.pods import Pods
+    from flows.agent.probe.batch import Records
 
 SECONDS: Final = 30
 SETTLE_SECONDS: Final = 2.0  # the last connections end, the reader's last batch is stored
@@ -52,7 +53,7 @@ class CountedStore(FlowStore):
 
     def append(
         self,
-        records: NDArray[np.void],
+        records: Records,
         local: NDArray[np.uint32],
         remote: NDArray[np.uint32],
         to_wall_ns: int,

@@ -221,6 +221,13 @@ class Replay:
     def note(self, instance: int, written: int, told: Mapping[Counter, int]) -> None:
         """There is no next agent."""
 
+    def peek_payloads(self) -> tuple[NDArray[np.void], ...]:
+        """Connections only."""
+        return ()
+
+    def sample(self, share: float) -> None:
+        """There are no requests."""
+
     def release(self) -> None:
         """Nothing to free."""
 
