@@ -41,7 +41,8 @@ class Followed:
             query.field_mask.paths.extend(self.fields)
         for server in self.servers:
             channel = grpc.insecure_channel(server)
-            call = flows_pb2_grpc.FlowsStub(channel).GetFlows(flows_pb2.FlowsRequest(query=query))
+            stub: Any = flows_pb2_grpc.FlowsStub(channel)  # type: ignore[no-untyped-call] # generated
+            call = stub.GetFlows(flows_pb2.FlowsRequest(query=query))
             self._messages[server] = []
             thread = threading.Thread(target=self._read, args=(call, self._messages[server]))
             thread.start()

@@ -29,7 +29,8 @@ def _name(number: int) -> str:
 
 def programs(prefix: str) -> list[str]:
     """Names of all loaded programs that begin so, sorted."""
-    found, number = [], 0
+    found: list[str] = []
+    number = 0
     while True:
         attributes = ctypes.create_string_buffer(struct.pack("<III", number, 0, 0), 12)
         if _bpf(GET_NEXT_ID, attributes) < 0:

@@ -109,7 +109,8 @@ def batched(query: observer_pb2.GetFlowsRequest) -> tuple[list[Json], Json]:
     """The flows and the last word on coverage of an answer in batches: one that is followed has an end in it, too."""
     reader, flows, coverage = BatchResponses(FieldMask()), list[Json](), flows_pb2.Coverage()
     with grpc.insecure_channel(f"unix://{layout.RELAY_SOCKET}") as channel:
-        for message in flows_pb2_grpc.FlowsStub(channel).GetFlows(flows_pb2.FlowsRequest(query=query)):
+        stub: Any = flows_pb2_grpc.FlowsStub(channel)  # type: ignore[no-untyped-call] # generated
+        for message in stub.GetFlows(flows_pb2.FlowsRequest(query=query)):
             flows += [json.loads(to_json(response.flow)) for response in reader.read(message) if response.HasField("flow")]
             coverage = message.coverage if message.HasField("coverage") else coverage
     return flows, json.loads(to_json(coverage))

@@ -47,10 +47,12 @@ def test_a_user_sees_flows_with_an_end_in_his_namespace_only(
     def found() -> list[Json]:
         return demo.observe(*relay_server, "--token-file", token, "--last", "100")
 
+    def others() -> list[Json]:
+        return [flow for flow in demo.observe("--last", "1000") if namespace not in namespaces(flow)]
+
     flows = eventually("some flows", found)
     assert all(namespace in namespaces(flow) for flow in flows)
-    everybody = lambda: demo.observe("--last", "1000")  # noqa: E731
-    eventually("flows of others", lambda: [flow for flow in everybody() if namespace not in namespaces(flow)])
+    eventually("flows of others", others)
 
 
 def test_an_administrator_sees_all(demo: Demo, relay_server: tuple[str, ...], tmp_path: Path) -> None:

@@ -51,8 +51,9 @@ class Listener:
     def of(self, host: hosts.Host) -> NDArray[np.void]:
         """Those of a host's sockets, in the order of their time."""
         payloads = self.look()
-        payloads = payloads[payloads["cgroup_id"] == host.cgroup_id]
-        return payloads[np.argsort(payloads["time_ns"], kind="stable")]
+        own: NDArray[np.void] = payloads[payloads["cgroup_id"] == host.cgroup_id]
+        ordered: NDArray[np.void] = own[np.argsort(own["time_ns"], kind="stable")]
+        return ordered
 
     def until(self, enough: Callable[[], bool], seconds: float = 10) -> None:
         """Wait for a condition, bounded."""

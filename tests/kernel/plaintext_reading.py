@@ -35,7 +35,7 @@ def wait(say: Callable[[object], None]) -> None:
 
 def read(probe: OpenSslProbe) -> NDArray[np.void]:
     """All payloads that wait, in the order of their times."""
-    found = []
+    found: list[NDArray[np.void]] = []
     for payloads in probe.peek():
         found.append(np.zeros(len(payloads), LONG_PAYLOAD))
         for name in LONG_PAYLOAD.names or ():
@@ -51,7 +51,8 @@ def text(payload: np.void) -> bytes:
 
 
 def of(payloads: NDArray[np.void], host: hosts.Host, *, sent: bool) -> NDArray[np.void]:
-    return payloads[(payloads["cgroup_id"] == host.cgroup_id) & (payloads["sent"] == sent)]
+    found: NDArray[np.void] = payloads[(payloads["cgroup_id"] == host.cgroup_id) & (payloads["sent"] == sent)]
+    return found
 
 
 def at(host: hosts.Host, version: int) -> ipaddress.IPv6Address:

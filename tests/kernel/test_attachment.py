@@ -46,7 +46,7 @@ def programs(cgroup: Path, attach: bpf.AttachType) -> int:
     try:
         buffer = (ctypes.c_char * len(attributes)).from_buffer(attributes)
         assert ctypes.CDLL(None).syscall(bpf.SYSCALL["x86_64"], PROG_QUERY, buffer, len(attributes)) == 0
-        return struct.unpack_from("<I", attributes, 24)[0]
+        return int(struct.unpack_from("<I", attributes, 24)[0])
     finally:
         os.close(descriptor)
 

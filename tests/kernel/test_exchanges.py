@@ -14,6 +14,8 @@ from watching import events, last_records
 from flows.agent.probe.record import TABLE_ID, Event, Initiator
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from watching import Watch
 
 N = 23
@@ -29,7 +31,7 @@ def test_udp_questions_and_answers_are_counted_at_both_ends(watch: Watch, versio
         heard = serving.heard()
     assert asked == heard == 100 * N
     for host, initiator in ((watch.client, Initiator.LOCAL), (watch.server, Initiator.REMOTE)):
-        watch.until(lambda host=host: (watch.of(host, port)["event"] == Event.IDLE).sum() == N)
+        watch.until_told(host, port, Event.IDLE, N)
         records = watch.of(host, port)
         last = last_records(records)
         sent, received = (100, 300) if host is watch.client else (300, 100)
@@ -56,9 +58,10 @@ def test_a_ping_is_one_exchange(watch: Watch, version: int) -> None:
     assert records[-1]["icmp_type"] == (8 if version == 4 else 128)
 
 
-def pings(watch: Watch) -> object:
+def pings(watch: Watch) -> NDArray[np.void]:
     records = watch.records()
-    return records[(records["cgroup_id"] == watch.client.cgroup_id) & (records["comm"] == b"ping")]
+    found: NDArray[np.void] = records[(records["cgroup_id"] == watch.client.cgroup_id) & (records["comm"] == b"ping")]
+    return found
 
 
 def test_sctp_ports_are_read(watch: Watch) -> None:

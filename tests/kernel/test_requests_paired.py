@@ -8,9 +8,10 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import dns.message
+import dns.rcode
 import numpy as np
 import pytest
-import talk
+from traffic import FAMILY
 from watching import QUICK
 
 from flows.agent.l7.redact import Redaction
@@ -60,7 +61,7 @@ class Numbered(http.server.BaseHTTPRequestHandler):
 
 def serve_numbered(say: Callable[[object], None], version: int) -> int:
     """Serve until all clients have gone. Says the port."""
-    kind = type("Server", (http.server.ThreadingHTTPServer,), {"address_family": talk.FAMILY[version], "daemon_threads": True})
+    kind = type("Server", (http.server.ThreadingHTTPServer,), {"address_family": FAMILY[version], "daemon_threads": True})
     with kind(("", 0), Numbered) as server:
         server.timeout = 20
         say(server.server_port)
@@ -183,7 +184,7 @@ def test_every_dns_question_meets_its_own_answer(listener: Listener) -> None:
     questions = [dns.message.make_query(f"host{number % 50}.shop.", "A", id=number + 1) for number in range(many)]
     answers = [dns.message.make_response(question) for question in questions]
     for number, answer in enumerate(answers):
-        answer.set_rcode(number % 4)
+        answer.set_rcode(dns.rcode.Rcode(number % 4))
 
     def act() -> None:
         listener.ask([question.to_wire() for question in questions], [answer.to_wire() for answer in answers], port=53)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import resource
 import struct
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,17 +44,17 @@ def test_every_open_connection_is_told_of_while_it_is_active(watch: Watch) -> No
         with watch.client.start(traffic.connect_kept, watch.server.address(4), port, MANY, 1.0) as asking:
             assert asking.heard() == "open"
             for host in (watch.client, watch.server):
-                watch.until(lambda host=host: active(watch, host, port) == MANY)
+                watch.until(partial(all_are_active, watch, host, port))
             asking.heard()
         serving.heard()
     for host in (watch.client, watch.server):
-        watch.until(lambda host=host: (watch.of(host, port)["event"] == Event.CLOSED).sum() == MANY)
+        watch.until_told(host, port, Event.CLOSED, MANY)
         assert len(last_records(watch.of(host, port))) == MANY
 
 
-def active(watch: Watch, host: hosts.Host, port: int) -> int:
+def all_are_active(watch: Watch, host: hosts.Host, port: int) -> bool:
     records = watch.of(host, port)
-    return int(np.unique(records["conn_id"][records["event"] == Event.ACTIVE]).size)
+    return np.unique(records["conn_id"][records["event"] == Event.ACTIVE]).size == MANY
 
 
 def test_every_connection_that_nobody_answers_is_told_of_once(watch: Watch) -> None:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import numpy as np
     from hosts import Host
+    from numpy.typing import NDArray
     from watching import Watch
 
 N = 23  # prime, so that no double count can pass for it
@@ -35,7 +37,7 @@ def test_closed_connections_are_counted_exactly_at_both_ends(watch: Watch, versi
         client = watch.client.run(traffic.connect_ok, watch.server.address(version), port, N, 1000)
         server = serving.heard()
     for host, counted, initiator in ((watch.client, client, Initiator.LOCAL), (watch.server, server, Initiator.REMOTE)):
-        watch.until(lambda host=host: (watch.of(host, port)["event"] == Event.CLOSED).sum() == N)
+        watch.until_told(host, port, Event.CLOSED, N)
         records = watch.of(host, port)
         last = last_records(records)
         assert len(last) == N
@@ -169,15 +171,16 @@ def test_long_lived_connections_report_while_active(watch: Watch, version: int) 
         watch.until(lambda: len(last_records(active(watch, port))) == N)
         sent, received = kept.heard(), serving.heard()
     for host, column, counted in ((watch.client, "sent_bytes", sent), (watch.server, "received_bytes", received)):
-        watch.until(lambda host=host: (watch.of(host, port)["event"] == Event.CLOSED).sum() == N)
+        watch.until_told(host, port, Event.CLOSED, N)
         last = last_records(watch.of(host, port))
         assert len(last) == N
         assert int(last[column].sum()) == counted
 
 
-def active(watch: Watch, port: int) -> object:
+def active(watch: Watch, port: int) -> NDArray[np.void]:
     records = watch.of(watch.client, port)
-    return records[records["event"] == Event.ACTIVE]
+    found: NDArray[np.void] = records[records["event"] == Event.ACTIVE]
+    return found
 
 
 @versions

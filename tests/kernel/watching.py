@@ -52,7 +52,8 @@ class Watch:
         """The same of what was read so far."""
         records = np.concatenate(self.seen)
         ports = (records["local_port"] == port) | (records["remote_port"] == port)
-        return records[ports & (records["cgroup_id"] == host.cgroup_id)]
+        found: NDArray[np.void] = records[ports & (records["cgroup_id"] == host.cgroup_id)]
+        return found
 
     def until(self, enough: Callable[[], bool], seconds: float = 10) -> None:
         """Wait for a condition, bounded."""
@@ -61,10 +62,14 @@ class Watch:
             assert time.monotonic() < end, f"not within {seconds} s; seen: {np.concatenate(self.seen)}"
             time.sleep(0.02)
 
+    def until_told(self, host: hosts.Host, port: int, event: Event, count: int) -> None:
+        """Wait for so many records of an event of a host's sockets on a port."""
+        self.until(lambda: bool((self.of(host, port)["event"] == event).sum() == count))
+
 
 def read(probe: Probe) -> NDArray[np.void]:
     """All records that wait."""
-    records = probe.peek().copy()
+    records: NDArray[np.void] = probe.peek().copy()
     probe.release()
     return records
 
