@@ -41,7 +41,7 @@ async def cluster(pki: Pki, tmp_path: Path) -> AsyncIterator[Cluster]:
     for client in cluster.clients:
         client.close()
     await server.close()
-    for transport in list(asyncio.get_running_loop()._transports.values()):
+    for transport in list(asyncio.get_running_loop()._transports.values()):  # type: ignore[attr-defined]
         transport.abort()  # waits for the TLS farewell of a client that only leaves, longer than the loop lives
     await asyncio.sleep(0)
 

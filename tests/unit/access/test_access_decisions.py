@@ -49,7 +49,7 @@ async def test_two_users_each_see_their_own(cluster: Cluster, access: Kubernetes
     for namespace in "ab":
         cluster.bind(f"{namespace}:viewer", namespace)
     grants: list[Grant] = await asyncio.gather(*(access.admit(bearer(token)) for token in tokens))
-    assert [grant.scope.namespaces for grant in grants] == [{"a"}, {"b"}]
+    assert [grant.scope.namespaces for grant in grants] == [frozenset("a"), frozenset("b")]
 
 
 async def test_nobody_is_told_the_verb_resource_and_group_to_grant(cluster: Cluster, access: KubernetesAccess) -> None:
@@ -151,7 +151,7 @@ async def test_memory_is_short(cluster: Cluster, quick: KubernetesAccess) -> Non
     await refusal(quick, bearer(token))
     binding = cluster.bind("a:viewer", "a")
     await asyncio.sleep(QUICK.denied + 0.05)
-    assert (await quick.admit(bearer(token))).scope.namespaces == {"a"}
+    assert (await quick.admit(bearer(token))).scope.namespaces == frozenset({"a"})
     cluster.unbind(binding, "a")
     await asyncio.sleep(QUICK.allowed + 0.05)
     assert (await refusal(quick, bearer(token)))[0] == grpc.StatusCode.PERMISSION_DENIED
@@ -163,7 +163,7 @@ async def test_new_namespace_is_found(cluster: Cluster, quick: KubernetesAccess)
     cluster.namespace("new")
     cluster.bind("a:viewer", "new")
     await asyncio.sleep(QUICK.namespaces + 0.05)
-    assert (await quick.admit(bearer(token))).scope.namespaces == {"new"}
+    assert (await quick.admit(bearer(token))).scope.namespaces == frozenset({"new"})
 
 
 async def test_many_namespaces_are_asked_about_a_few_at_a_time(
@@ -174,7 +174,7 @@ async def test_many_namespaces_are_asked_about_a_few_at_a_time(
     api.delay = 0.01
     token = cluster.token("viewer", "a")
     cluster.bind("a:viewer", "team-42")
-    assert (await access.admit(bearer(token))).scope.namespaces == {"team-42"}
+    assert (await access.admit(bearer(token))).scope.namespaces == frozenset({"team-42"})
     assert api.most == THREADS
 
 
@@ -222,7 +222,7 @@ async def test_part_of_an_answer_is_none(cluster: Cluster, access: KubernetesAcc
     api.post = failing  # type: ignore[method-assign]
     code, text = await refusal(access, bearer(token))
     assert (code, '"lost"' in text) == (grpc.StatusCode.UNAVAILABLE, True)
-    assert (await access.admit(bearer(token))).scope.namespaces == {"a"}
+    assert (await access.admit(bearer(token))).scope.namespaces == frozenset({"a"})
 
 
 async def test_relay_without_the_right_to_ask_says_what_it_needs(cluster: Cluster) -> None:

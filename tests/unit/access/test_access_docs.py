@@ -65,7 +65,7 @@ async def test_binding_in_a_namespace_shows_it_to_the_team_and_the_dashboard(
     token = documented.token("dashboard", "shop")
     member, _ = documented.pki.client_certificate("jane", ["shop-team"])
     for credentials in (bearer(token), Credentials(certificate=member)):
-        assert (await access.admit(credentials)).scope.namespaces == {"shop"}
+        assert (await access.admit(credentials)).scope.namespaces == frozenset({"shop"})
 
 
 async def test_cluster_wide_binding_shows_everything_to_operators(documented: Cluster, access: KubernetesAccess) -> None:
@@ -87,7 +87,7 @@ async def test_the_command_of_a_refusal_grants_what_was_refused(
     binding = json.loads(await kubectl(documented, f"{command[0]} --dry-run=client -o json"))
     documented.storage.create("rolebindings", binding)
     again = KubernetesAccess(api)  # remembers no refusal
-    assert (await again.admit(basic(token))).scope.namespaces == {"shop"}
+    assert (await again.admit(basic(token))).scope.namespaces == frozenset({"shop"})
     again.close()
 
 

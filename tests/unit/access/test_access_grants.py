@@ -125,9 +125,9 @@ async def test_one_binding_of_two_removed_makes_the_scope_smaller(cluster: Clust
     cluster.bind("a:viewer", "a")
     binding = cluster.bind("a:viewer", "b")
     stream = await open_stream(bearer(token))
-    assert stream.grant.scope.namespaces == {"a", "b"}
+    assert stream.grant.scope.namespaces == frozenset({"a", "b"})
     cluster.unbind(binding, "b")
-    await stream.until(lambda: stream.grant.scope.namespaces == {"a"})
+    await stream.until(lambda: stream.grant.scope.namespaces == frozenset({"a"}))
     assert not stream.end.done()
 
 
@@ -147,7 +147,7 @@ async def test_deleted_namespace_leaves_the_scope(cluster: Cluster, open_stream:
     stream = await open_stream(bearer(token))
     cluster.unbind(binding, "b")  # as the namespace's deletion does first
     cluster.storage.delete("namespaces", None, "b")
-    await stream.until(lambda: stream.grant.scope.namespaces == {"a"})
+    await stream.until(lambda: stream.grant.scope.namespaces == frozenset({"a"}))
 
 
 async def test_open_stream_does_not_grow_but_a_new_one_does(
@@ -158,11 +158,11 @@ async def test_open_stream_does_not_grow_but_a_new_one_does(
     stream = await open_stream(bearer(token))
     cluster.bind("a:viewer", "b")
     await checks(api, 3)
-    assert stream.grant.scope.namespaces == {"a"}
-    assert (await quick.admit(bearer(token))).scope.namespaces == {"a", "b"}
+    assert stream.grant.scope.namespaces == frozenset({"a"})
+    assert (await quick.admit(bearer(token))).scope.namespaces == frozenset({"a", "b"})
     cluster.bind("a:viewer")
     await checks(api, 3)
-    assert stream.grant.scope.namespaces == {"a"}
+    assert stream.grant.scope.namespaces == frozenset({"a"})
     assert (await quick.admit(bearer(token))).scope.namespaces is None
 
 

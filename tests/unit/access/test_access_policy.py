@@ -88,7 +88,8 @@ class Who:
 
 async def start(access: Access, address: str, tls: grpc.ServerCredentials | None = None) -> tuple[grpc.aio.Server, str]:
     server = grpc.aio.server(options=[("grpc.max_metadata_size", 1 << 16), ("grpc.absolute_max_metadata_size", 1 << 16)])
-    handlers = {"Am": grpc.unary_unary_rpc_method_handler(Who(access).am)}
+    behavior: Any = Who(access).am  # the types know synchronous ones only
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {"Am": grpc.unary_unary_rpc_method_handler(behavior)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Who", handlers),))
     port = server.add_secure_port(address, tls) if tls else server.add_insecure_port(address)
     await server.start()
@@ -97,7 +98,7 @@ async def start(access: Access, address: str, tls: grpc.ServerCredentials | None
 
 async def ask(channel: grpc.aio.Channel, metadata: Metadata = ()) -> str:
     async with channel:
-        method = channel.unary_unary("/Who/Am")
+        method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/Who/Am")
         return (await method(b"", metadata=tuple(metadata), timeout=10)).decode()
 
 

@@ -16,7 +16,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "l7"))
 from reader_fakes import stored
 from samples import record
 
-from flows.agent import reader as reader_module
 from flows.agent.probe.record import Counter
 from flows.agent.probe.settings import ProbeSettings
 from flows.agent.reader import Reader
@@ -157,7 +156,7 @@ def test_more_is_let_in_until_a_ring_fills_or_somebody_hurries(
         kernel.filled = filled if clock[0] >= 0.2 else 0.0
         return hurried
 
-    monkeypatch.setattr(reader_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(reader._hurried, "wait", wait)
     reader._gather(until=100.0)
     assert clock[0] == pytest.approx(waited)
@@ -165,7 +164,7 @@ def test_more_is_let_in_until_a_ring_fills_or_somebody_hurries(
 
 def test_a_sweep_that_is_due_ends_the_wait_for_more(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(reader_module.time, "monotonic", lambda: 50.0 + sum(waits))
+    monkeypatch.setattr(time, "monotonic", lambda: 50.0 + sum(waits))
     monkeypatch.setattr(reader._hurried, "wait", waits.append)
     reader._gather(until=50.25)
     assert waits == pytest.approx([0.1, 0.1, 0.05])

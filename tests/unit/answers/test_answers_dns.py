@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from answer_feeds import coverage, fed, rows
@@ -198,10 +198,15 @@ TEXT = st.text(max_size=20)
 NUMBER = st.integers(0, (1 << 32) - 1)
 
 
+def enum(most: int) -> st.SearchStrategy[Any]:
+    """Also numbers that its enum does not name, which the fields' types do not know."""
+    return st.integers(0, most)
+
+
 @st.composite
 def any_flow(draw: st.DrawFn) -> Flow:
     """Of whatever sender: fields that do not fit together, times beyond all bounds."""
-    flow = Flow(node_name=draw(TEXT), verdict=draw(st.integers(0, 9)), source_names=draw(st.lists(TEXT, max_size=2)))
+    flow = Flow(node_name=draw(TEXT), verdict=draw(enum(9)), source_names=draw(st.lists(TEXT, max_size=2)))
     flow.time.seconds, flow.time.nanos = draw(st.integers(-(1 << 62), 1 << 62)), draw(st.integers(-(1 << 31), (1 << 31) - 1))
     flow.IP.source, flow.IP.destination = draw(st.sampled_from(["10.0.0.1", "", "x"])), draw(TEXT)
     if draw(st.booleans()):
@@ -210,7 +215,7 @@ def any_flow(draw: st.DrawFn) -> Flow:
     if transport in {"TCP", "UDP"}:
         layer4 = getattr(flow.l4, transport)
         layer4.source_port, layer4.destination_port = draw(NUMBER), draw(NUMBER)
-    flow.l7.type, flow.l7.latency_ns = draw(st.integers(0, 4)), draw(st.integers(0, (1 << 64) - 1))
+    flow.l7.type, flow.l7.latency_ns = draw(enum(4)), draw(st.integers(0, (1 << 64) - 1))
     if draw(st.booleans()):
         record = flow.l7.dns
         record.query, record.rcode, record.ttl = draw(TEXT), draw(NUMBER), draw(NUMBER)
@@ -233,15 +238,15 @@ def any_flow(draw: st.DrawFn) -> Flow:
 def any_extension(draw: st.DrawFn) -> extension_pb2.FlowExtension:
     extension = extension_pb2.FlowExtension()
     connection = extension.connection
-    connection.event, connection.spoken = draw(st.integers(0, 20)), draw(st.integers(0, 9))
+    connection.event, connection.spoken = draw(enum(20)), draw(enum(9))
     connection.observed_at_source, connection.id = draw(st.booleans()), draw(st.integers(0, 2))
     if draw(st.booleans()):
         connection.started.seconds = draw(st.integers(-(1 << 62), 1 << 62))
     if draw(st.booleans()):
         request = connection.request
-        request.id, request.kind, request.state = draw(st.integers(0, 3)), draw(st.integers(0, 9)), draw(st.integers(0, 9))
-        request.marks.extend(draw(st.lists(st.integers(0, 20), max_size=3)))
-        request.latency.seconds, request.dns.fate = draw(st.integers(-(1 << 62), 1 << 62)), draw(st.integers(0, 20))
+        request.id, request.kind, request.state = draw(st.integers(0, 3)), draw(enum(9)), draw(enum(9))
+        request.marks.extend(draw(st.lists(enum(20), max_size=3)))
+        request.latency.seconds, request.dns.fate = draw(st.integers(-(1 << 62), 1 << 62)), draw(enum(20))
         request.dns.id, request.tls.server_name = draw(st.integers(0, 2)), draw(TEXT)
         request.grpc.service, request.grpc.has_status = draw(TEXT), draw(st.booleans())
     extension.source.services.add(name=draw(TEXT), namespace=draw(TEXT))

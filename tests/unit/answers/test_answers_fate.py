@@ -117,7 +117,7 @@ def trouble(answer: DnsAnswer) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(("cause", "case"), CASES.items(), ids=CASES)
-def test_a_cause_and_its_evidence(cause: str, case: tuple[list[Query], object, str]) -> None:
+def test_a_cause_and_its_evidence(cause: str, case: tuple[list[Query], Coverage | None, str]) -> None:
     queries, told, evidence = case
     row = trouble(fed(DnsAnswer(), ordered(flow for query in queries for flow in query.flows()), told))
     assert row["cause"] == cause.partition(":")[0].strip()
@@ -125,7 +125,7 @@ def test_a_cause_and_its_evidence(cause: str, case: tuple[list[Query], object, s
 
 
 @pytest.mark.parametrize(("cause", "case"), CASES.items(), ids=CASES)
-def test_the_same_to_who_serves_flows(cause: str, case: tuple[list[Query], object, str]) -> None:
+def test_the_same_to_who_serves_flows(cause: str, case: tuple[list[Query], Coverage | None, str]) -> None:
     queries, covered, evidence = case
     judgement = judged(ordered(flow for query in queries for flow in query.flows()), covered, queries[0])
     name = extension_pb2.Fate.Name(judgement.fate)

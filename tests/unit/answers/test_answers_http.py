@@ -8,6 +8,7 @@ from answer_samples import START, A, B, Call, Pod, ordered
 
 from flows.flow.answers.http import HttpAnswer
 from flows.flow.answers.table import OTHER, Groups
+from flows.proto import flow_pb2
 from flows.proto.flow_pb2 import Flow
 
 
@@ -91,7 +92,7 @@ def test_flows_of_hubble_need_only_their_response() -> None:
     flow.l4.TCP.source_port, flow.l4.TCP.destination_port = 80, 5000
     flow.is_reply.value = True
     flow.time.FromNanoseconds(START)
-    flow.l7.type, flow.l7.latency_ns = 2, 3_000_000
+    flow.l7.type, flow.l7.latency_ns = flow_pb2.RESPONSE, 3_000_000
     flow.l7.http.url, flow.l7.http.method, flow.l7.http.code = "http://svc-b/users/3?secret=1", "GET", 200
     (row,) = rows(fed(HttpAnswer(), [flow]))
     assert (row["client"], row["server"], row["path"], row["status_2xx"]) == (A.address, B.address, "/users/{id}", 1)

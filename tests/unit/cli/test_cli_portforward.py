@@ -109,7 +109,7 @@ def test_no_way_is_one_line_with_its_reason(cluster: Cluster, capsys: Capture, c
 
 
 def test_a_replaced_pod_is_found_while_following(serve: Serve, cluster: Cluster) -> None:
-    relays = [Batches(answer=lambda _, second=n: [batch([second])], hold=True) for n in (1, 2)]
+    relays = [Batches(answer=answer, hold=True) for answer in (lambda _: [batch([1])], lambda _: [batch([2])])]
     cluster.pods = {"relay-old": serve(relays[0], tcp=True)}
     command = [sys.executable, "-m", "flows.cli.main", "observe", "-f", "-P", "--kubeconfig", cluster.kubeconfig]
     with subprocess.Popen(command, env={**os.environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

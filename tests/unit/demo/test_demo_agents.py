@@ -95,7 +95,8 @@ def contexts(pki: Path, pair: Sequence[str] | None) -> tuple[ssl.SSLContext, ssl
     server.verify_mode = ssl.CERT_REQUIRED
     client = ssl.create_default_context(cafile=str(pki / "relay/ca.crt"))
     if pair:
-        client.load_cert_chain(*(pki / name for name in pair))
+        certificate, key = pair
+        client.load_cert_chain(pki / certificate, pki / key)
     return server, client
 
 

@@ -33,7 +33,7 @@ class Recording:
 def recording(name: str) -> Recording:
     head, _, body = (DATA / f"{name}.http").read_text("utf-8").partition("\n\n")
     first, *lines = head.splitlines()
-    headers = dict(line.split(": ", 1) if ": " in line else (line.rstrip(":"), "") for line in lines)
+    headers = {name.rstrip(":"): value for name, _, value in (line.partition(": ") for line in lines)}
     return Recording(int(first.split()[1]), headers, body)
 
 

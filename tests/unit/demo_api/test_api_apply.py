@@ -74,8 +74,6 @@ def test_an_ordinary_update_takes_ownership_of_what_it_changes() -> None:
 
 def test_entries_that_no_server_wrote_are_dropped() -> None:
     live = deployment(1)
-    live["metadata"]["managedFields"] = [
-        {"manager": "x", "operation": "Apply", "fieldsV1": fields}
-        for fields in (5, {"f:a": 5}, {"k:nope": {}}, {"zzz": {}}, None)
-    ]
+    nonsense: tuple[Any, ...] = (5, {"f:a": 5}, {"k:nope": {}}, {"zzz": {}}, None)
+    live["metadata"]["managedFields"] = [{"manager": "x", "operation": "Apply", "fieldsV1": fields} for fields in nonsense]
     assert len(apply(live, deployment(1))["metadata"]["managedFields"]) == 1

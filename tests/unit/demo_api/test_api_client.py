@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from api_objects import pod
-from kubernetes import client, config, watch
+from kubernetes import client
+from kubernetes import config as kubernetes_config
+from kubernetes import watch as kubernetes_watch
 from kubernetes.client.exceptions import ApiException
 
 if TYPE_CHECKING:
     from api_cluster import Cluster
+
+
+config: Any = kubernetes_config  # untyped
+watch: Any = kubernetes_watch
 
 
 def core(cluster: Cluster) -> Any:

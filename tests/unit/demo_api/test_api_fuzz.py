@@ -135,7 +135,8 @@ def test_json_patches(plural: str, body: Any) -> None:
 def test_applied_configurations(plural: str, spec: Any, managed: Any, force: bool) -> None:
     store, target = seeded(plural)
     write = resources.Write("fuzz", dry_run=False, strict=False, force=force)
-    for body in ({"spec": spec, "metadata": {"labels": {"a": "b"}}}, {"metadata": {}}):
+    applied: tuple[Any, ...] = ({"spec": spec, "metadata": {"labels": {"a": "b"}}}, {"metadata": {}})
+    for body in applied:
         with contextlib.suppress(StatusError):
             resources.patch(store, target, body, resources.APPLY, write)
     with contextlib.suppress(StatusError):

@@ -16,6 +16,7 @@ import yaml
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator, Mapping
+    from email.message import Message
     from pathlib import Path
 
 
@@ -44,7 +45,7 @@ class ApiServer:
         """prepare: says the first answers, before anybody can ask."""
         self.asked: list[tuple[str, dict[str, str], dict[str, str]]] = []
         self.answers: dict[tuple[str, str], list[Answer]] = defaultdict(list)
-        self.admits: Callable[[Mapping[str, str]], bool] = lambda _: True
+        self.admits: Callable[[Message], bool] = lambda _: True
         self.stopping = threading.Event()
         prepare(self)
         handler = type("Handler", (_Handler,), {"api": self})

@@ -146,7 +146,9 @@ def test_a_client_certificate_that_changed_is_used_for_new_connections(
 
     def get_request() -> Any:
         connection, address = wrapped()
-        subject = dict(pair[0] for pair in (connection.getpeercert() or {}).get("subject", ()))
+        assert isinstance(connection, ssl.SSLSocket)
+        peer: Any = connection.getpeercert() or {}
+        subject = dict(pair[0] for pair in peer.get("subject", ()))
         seen.append(subject.get("commonName", ""))
         return connection, address
 

@@ -27,11 +27,11 @@ def reading(*messages: bytes, width: int = 208, length: int | None = None) -> Qu
 
 
 def name(questions: Questions, row: int = 0) -> bytes:
-    return questions.texts()[0][row].tobytes().rstrip(b"\0")
+    return bytes(questions.texts()[0][row]).rstrip(b"\0")
 
 
 def cut(questions: Questions) -> list[bool]:
-    return questions.texts()[1].tolist()
+    return [bool(each) for each in questions.texts()[1]]
 
 
 def wire(*labels: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dns.message
+import dns.rcode
 import dns.rrset
 import numpy as np
 import pytest
@@ -107,7 +108,7 @@ def test_addresses_of_simple_answers_are_what_the_parser_finds(
     records: list[tuple[str, int, str, str]], rcode: int, cut: int, at: int, byte: int
 ) -> None:
     message = dns.message.make_response(dns.message.make_query("web.shop.", "A"))
-    message.set_rcode(max(0, rcode - 2))
+    message.set_rcode(dns.rcode.Rcode(max(0, rcode - 2)))
     for name, ttl, rtype, data in records:
         message.answer.append(dns.rrset.from_text(name, ttl, "IN", rtype, data))
     raw = bytearray(message.to_wire()) if cut < 60 else bytearray(message.to_wire()[:cut])

@@ -16,6 +16,7 @@ from flows.agent.store.request_columns import Flag, State
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
 PIECES = st.sampled_from(
     [
@@ -136,7 +137,9 @@ def test_without_loss_every_request_has_its_answer(data: st.DataObject) -> None:
 @settings(max_examples=60)
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=6), st.integers(6, 20), st.randoms())
 def test_pipelining_without_loss_never_pairs_wrongly(groups: list[int], step: int, random: Any) -> None:
-    stream, payloads, statuses, turn = Stream(), [], {}, 0
+    stream, turn = Stream(), 0
+    payloads: list[NDArray[Any]] = []
+    statuses: dict[bytes, int] = {}
     for group in groups:
         names = list(range(turn, turn + group))
         turn += group

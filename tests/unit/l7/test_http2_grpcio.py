@@ -43,7 +43,7 @@ def counting(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
     yield from (b"1", b"2", b"3")
 
 
-HANDLERS = {
+HANDLERS: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
     "Say": grpc.unary_unary_rpc_method_handler(say),
     "Fail": grpc.unary_unary_rpc_method_handler(fail),
     "Refuse": grpc.unary_unary_rpc_method_handler(refuse),
@@ -119,8 +119,10 @@ def records() -> NDArray[np.void]:
 def call(channel: grpc.Channel, method: str) -> Any:
     with contextlib.suppress(grpc.RpcError):
         if method == "Count":
-            return list(channel.unary_stream(f"/pkg.Echo/{method}")(b"x", timeout=10))
-        return channel.unary_unary(f"/pkg.Echo/{method}")(b"x", timeout=10)
+            stream: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(f"/pkg.Echo/{method}")
+            return list(stream(b"x", timeout=10))
+        unary: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/pkg.Echo/{method}")
+        return unary(b"x", timeout=10)
     return None
 
 

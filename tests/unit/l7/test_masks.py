@@ -17,7 +17,7 @@ from flows.agent.l7.masks import all_of, any_of
 @pytest.mark.parametrize("mask", [[], [True], [False], [True, False], [[True, True], [False, True]], [[False], [False]]])
 def test_masks_say_what_numpy_says(mask: list[Any]) -> None:
     array = np.array(mask, bool)
-    assert (any_of(array), all_of(array)) == (array.any(), array.all())
+    assert (any_of(array), all_of(array)) == (bool(array.any()), bool(array.all()))
 
 
 @pytest.mark.parametrize("bits", [1, 3, 12, 63])

@@ -46,7 +46,8 @@ def completed(sockets: Sockets, *requests: int, **fields: Any) -> dict[str, np.n
 
 def colliding() -> tuple[int, int]:
     """Two connections with one slot."""
-    sockets, at = Sockets(), {}
+    sockets = Sockets()
+    at: dict[int, int] = {}
     for number in range(1, 1 << (SLOTS_LOG2 + 2)):
         slot = int(sockets._at(ids(number))[0])
         if slot in at:

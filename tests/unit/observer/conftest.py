@@ -62,9 +62,9 @@ async def channel(observer: Observer, names: Names, tmp_path: Path) -> AsyncIter
 
 @pytest.fixture
 def stub(channel: grpc.aio.Channel) -> observer_pb2_grpc.ObserverStub:
-    return observer_pb2_grpc.ObserverStub(channel)
+    return observer_pb2_grpc.ObserverStub(channel)  # type: ignore[no-untyped-call] # generated
 
 
 @pytest.fixture
 def flows(channel: grpc.aio.Channel) -> flows_pb2_grpc.FlowsStub:
-    return flows_pb2_grpc.FlowsStub(channel)
+    return flows_pb2_grpc.FlowsStub(channel)  # type: ignore[no-untyped-call] # generated

@@ -186,7 +186,7 @@ async def test_a_bad_request_is_an_invalid_argument(flows: FlowsStub, fill: Fill
 async def test_too_many_streams_are_refused_with_the_cure(
     channel: grpc.aio.Channel, fill: Filler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flows = flows_pb2_grpc.FlowsStub(channel)
+    flows = flows_pb2_grpc.FlowsStub(channel)  # type: ignore[no-untyped-call] # generated
     following = flows_pb2.FlowsRequest(query={"follow": True})
     calls = [flows.GetFlows(following) for _ in range(limits.STREAMS)]
     for call in calls:
@@ -213,11 +213,12 @@ async def test_the_clock_is_the_wall_clock(flows: FlowsStub) -> None:
 
 
 async def test_health_and_reflection_know_all_services(channel: grpc.aio.Channel) -> None:
-    health = health_pb2_grpc.HealthStub(channel)
+    health: Any = health_pb2_grpc.HealthStub(channel)
     for service in ("", "observer.Observer", "flows.v1.Flows", "peer.Peer"):
         answer_ = await health.Check(health_pb2.HealthCheckRequest(service=service))
         assert answer_.status == health_pb2.HealthCheckResponse.SERVING
-    ask = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
+    untyped: Any = channel  # the types know synchronous channels only
+    ask: Any = reflection_pb2_grpc.ServerReflectionStub(untyped).ServerReflectionInfo
     listed = [one async for one in ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))]
     served = {service.name for service in listed[0].list_services_response.service}
     assert served >= {"observer.Observer", "flows.v1.Flows", "peer.Peer"}

@@ -35,7 +35,8 @@ def at(second: float) -> dict[str, int]:
 
 
 async def connections(flows: FlowsStub, **request: Any) -> flows_pb2.FlowBatch:
-    return await flows.GetConnections(flows_pb2.ConnectionsRequest(**request))
+    batch: flows_pb2.FlowBatch = await flows.GetConnections(flows_pb2.ConnectionsRequest(**request))
+    return batch
 
 
 ACCEPTED = {"local_addr": "10.0.0.2", "remote_addr": "10.0.0.1", "local_port": 80, "remote_port": 40_000}

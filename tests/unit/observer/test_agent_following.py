@@ -103,7 +103,7 @@ async def served(observer: Observer, kernel: Kernel, path: Path) -> AsyncIterato
     address = f"unix://{path}/kernel.sock"
     server = await serve(observer, Addressing("node-1", "demo", (address,)), dict, freshen=kernel.freshen)
     async with grpc.aio.insecure_channel(address) as channel:
-        yield flows_pb2_grpc.FlowsStub(channel)
+        yield flows_pb2_grpc.FlowsStub(channel)  # type: ignore[no-untyped-call] # generated
     await server.stop(None)
 
 

@@ -60,7 +60,8 @@ def test_changes_are_told_once() -> None:
 
 async def test_a_stream_of_peers(channel: grpc.aio.Channel, names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "LOOK_SECONDS", 0.01)
-    call = peer_pb2_grpc.PeerStub(channel).Notify(peer_pb2.NotifyRequest())
+    stub = peer_pb2_grpc.PeerStub(channel)  # type: ignore[no-untyped-call] # generated
+    call = stub.Notify(peer_pb2.NotifyRequest())
 
     async def told(count: int) -> list[tuple[str, int]]:
         heard = [await asyncio.wait_for(call.read(), 10) for _ in range(count)]

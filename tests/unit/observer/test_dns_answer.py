@@ -9,6 +9,7 @@ from typing import Any
 
 import dns.flags
 import dns.message
+import dns.rcode
 import dns.rrset
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def row(
     question = dns.message.make_query(name, qtype, id=9)
     message = dns.message.make_response(question)
     message.flags |= dns.flags.RA | dns.flags.AA
-    message.set_rcode(rcode)
+    message.set_rcode(dns.rcode.Rcode(rcode))
     message.answer = [dns.rrset.from_text(owner, ttl, "IN", rtype, data) for owner, ttl, rtype, data in records]
     answer = message.to_wire()
     values = {

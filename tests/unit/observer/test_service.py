@@ -165,7 +165,8 @@ async def test_a_request_first_has_the_kernels_flows_stored(observer: Observer, 
     address = f"unix://{tmp_path}/fresh.sock"
     server = await serve(observer, Addressing("node-1", "demo", (address,)), dict, freshen=freshen)
     async with grpc.aio.insecure_channel(address) as channel:
-        assert await ports(observer_pb2_grpc.ObserverStub(channel)) == [5]
+        stub = observer_pb2_grpc.ObserverStub(channel)  # type: ignore[no-untyped-call] # generated
+        assert await ports(stub) == [5]
     await server.stop(None)
 
 

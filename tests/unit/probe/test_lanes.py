@@ -26,7 +26,7 @@ class Kernel:
 
     def __init__(self) -> None:
         counts = CPUS * LANES, CPUS * (SLOTS + SECOND_SLOTS)
-        self.files = [os.memfd_create(name) for name in ("lanes", "slots")]
+        self.files = os.memfd_create("lanes"), os.memfd_create("slots")
         sizes = counts[0] * LANE.itemsize, counts[1] * SHORT_PAYLOAD.itemsize
         memory = []
         for file, size in zip(self.files, sizes, strict=True):

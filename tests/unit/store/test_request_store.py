@@ -58,7 +58,7 @@ def test_what_a_row_does_not_say_is_not_left_of_the_one_before() -> None:
         store.add({"conn_id": np.array([7], np.uint64), "status": np.array([404]), "text": np.full((1, TEXT_BYTES), 65)})
     store.add({"conn_id": np.array([8], np.uint64)})
     row = store.take(np.array([2]))
-    assert (row["conn_id"].tolist(), row["status"].tolist(), row["text"].any()) == ([8], [0], False)
+    assert (row["conn_id"].tolist(), row["status"].tolist(), bool(row["text"].any())) == ([8], [0], False)
 
 
 def test_answers_of_requests_that_are_gone_are_left_out() -> None:

@@ -73,8 +73,8 @@ def test_losses_keep_their_place() -> None:
 
 def test_old_losses_are_added_up_by_reason() -> None:
     store = FlowStore(4)
-    for second in range(MAX_LOSSES + 2):
-        store.lose("ring full" if second % 2 else "table full", 1, second, second + 1)
+    for at in range(MAX_LOSSES + 2):
+        store.lose("ring full" if at % 2 else "table full", 1, at, at + 1)
     assert len(store.losses) == MAX_LOSSES
     assert sum(loss.count for loss in store.losses) == MAX_LOSSES + 2
     first, second, *_ = store.losses
@@ -143,7 +143,9 @@ def test_details_stay_with_their_flows(capacity: int) -> None:
     rows = np.concatenate([record(conn_id=number) for number in range(5)])
     store.append(rows, ends, ends, WALL, details=np.arange(10, 15, dtype=np.uint32))
     first = store.oldest
-    assert (store.column("detail", first, 5) - store.column("conn_id", first, 5)).tolist() == [10] * (5 - first)
+    details, connections = store.column("detail", first, 5).tolist(), store.column("conn_id", first, 5).tolist()
+    assert details == [10 + number for number in connections]
+    assert len(details) == 5 - first
 
 
 def test_rate_is_over_the_last_seconds() -> None:
