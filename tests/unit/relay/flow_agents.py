@@ -6,6 +6,7 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import grpc
 import numpy as np
@@ -19,15 +20,27 @@ from flows.flow.filter import Selection, select
 from flows.flow.request import RequestError
 from flows.proto import flow_pb2, flows_pb2, observer_pb2, relay_pb2
 from flows.relay.access.grant import FreeGrant
-from flows.relay.access.scope import Scope
+from flows.relay.access.scope import Denied, Scope
 from flows.relay.metrics import Metrics
 from flows.relay.quota import Quota
 from flows.relay.service import serve
 from flows.relay.status import Status
 from flows.wire.limits import BATCH_BYTES
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from pathlib import Path
 
-def end(namespace="", pod="", service=""):
+    from numpy.typing import NDArray
+
+    from flows.relay.access.credentials import Credentials
+    from flows.relay.discovery.found import Found
+    from flows.relay.pool import Pool
+
+M = TypeVar("M")
+
+
+def end(namespace: str = "", pod: str = "", service: str = "") -> flows_pb2.End:
     message = flows_pb2.End()
     message.endpoint.namespace, message.endpoint.pod_name = namespace, pod
     if service:
@@ -42,45 +55,45 @@ class FlowAgent(Agent):
     part: int = 3
     loses: int = 0  # events, told with the past and in coverage
     hold: asyncio.Event = field(default_factory=asyncio.Event)  # set: streams go on
-    requests: list = field(default_factory=list)
-    cut: list = field(default_factory=list)  # codes with which streams end at once
-    foreign_answers: list = field(default_factory=list)  # responses that a plain agent sends beside flows
+    requests: list[Any] = field(default_factory=list)
+    cut: list[grpc.StatusCode] = field(default_factory=list)  # codes with which streams end at once
+    foreign_answers: list[observer_pb2.GetFlowsResponse] = field(default_factory=list)  # of a plain agent, beside flows
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.stored, self.table = Node(self.node), EndTable()
         self.number(end())
         self.hold.set()
         self.began = self.now() - 3600 * S
         self._breaks = asyncio.Event()
 
-    def number(self, message):
+    def number(self, message: flows_pb2.End) -> int:
         return self.table.number(message.SerializeToString(deterministic=True))
 
-    def now(self):
+    def now(self) -> int:
         return time.time_ns() + self.clock_ahead_ns
 
-    def happen(self, *ages_ms, source=None, destination=None):
+    def happen(self, *ages_ms: float, source: flows_pb2.End | None = None, destination: flows_pb2.End | None = None) -> None:
         """A flow of each age, by the true time; now if none is given."""
         now = self.now()
         for age in ages_ms or (0,):
             number = len(self.stored.times)
-            self.stored.ends[number] = tuple(self.number(one or end()) for one in (source, destination))
+            self.stored.ends[number] = self.number(source or end()), self.number(destination or end())
             self.stored.times.append(now - int(age * MS))
 
-    def uuids(self):
+    def uuids(self) -> list[str]:
         return [self.stored.uuid(number) for number in range(len(self.stored.times))]
 
-    def restart(self):
+    def restart(self) -> None:
         """Another process: nothing of before is there."""
         self.stored = Node(self.node, instance=self.stored.instance + 1)
         self.began = self.now()
 
-    def break_off(self):
+    def break_off(self) -> None:
         """All streams end with an error."""
         breaks, self._breaks = self._breaks, asyncio.Event()
         breaks.set()
 
-    async def GetFlows(self, request, context):  # noqa: N802 - both services have one
+    async def GetFlows(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802 - both services have one
         self.requests.append(request)
         if self.cut:
             await context.abort(self.cut.pop(0), "told to")
@@ -89,7 +102,8 @@ class FlowAgent(Agent):
                 parse_flows_request(request, self.node)
             except RequestError as error:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        answer = self._batches(request) if isinstance(request, flows_pb2.FlowsRequest) else self._responses(request)
+        batched = isinstance(request, flows_pb2.FlowsRequest)
+        answer: AsyncIterator[Any] = self._batches(request) if batched else self._responses(request)
         breaks = self._breaks
         async for message in answer:
             yield message
@@ -98,7 +112,7 @@ class FlowAgent(Agent):
             if breaks.is_set():
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "told to")
 
-    async def _batches(self, request):
+    async def _batches(self, request: flows_pb2.FlowsRequest) -> AsyncIterator[flows_pb2.FlowBatch]:
         query, node = request.query, self.stored
         node.promised = self.now() - 5 * MS
         position = request.resume[0] if request.resume else None
@@ -119,7 +133,7 @@ class FlowAgent(Agent):
                 await asyncio.sleep(request.max_delay.ToNanoseconds() / S)
                 node.promised = self.now() - 5 * MS
 
-    def _selected(self, query, times):
+    def _selected(self, query: observer_pb2.GetFlowsRequest, times: NDArray[np.int64]) -> NDArray[np.bool_]:
         if query.follow and not query.number and not query.HasField("since"):
             return np.zeros(len(times), np.bool_)
         since = query.since.ToNanoseconds() if query.HasField("since") else None
@@ -131,7 +145,7 @@ class FlowAgent(Agent):
         )
         return mask
 
-    def _cover(self, message, position):
+    def _cover(self, message: flows_pb2.FlowBatch, position: flows_pb2.Position | None) -> None:
         covered = message.coverage.nodes.add(node=self.node, state=relay_pb2.NODE_CONNECTED)
         getattr(covered, "from").FromNanoseconds(self.began)
         covered.to.FromNanoseconds(self.stored.promised)
@@ -148,7 +162,7 @@ class FlowAgent(Agent):
             gap.to.CopyFrom(loss.last)
         message.coverage.complete = not covered.gaps
 
-    async def _responses(self, request):
+    async def _responses(self, request: observer_pb2.GetFlowsRequest) -> AsyncIterator[observer_pb2.GetFlowsResponse]:
         """As Hubble's agent: what is there in its order, then what comes."""
         for response in self.foreign_answers:
             yield response
@@ -163,7 +177,7 @@ class FlowAgent(Agent):
                 return
             await asyncio.sleep(0.02)
 
-    def _response(self, number):
+    def _response(self, number: int) -> observer_pb2.GetFlowsResponse:
         whole = flow(self.stored.uuid(number), self.stored.times[number], self.node)
         source, destination = (self.table[each].end for each in self.stored.ends.get(number, (0, 0)))
         whole.source.CopyFrom(source.endpoint)
@@ -171,55 +185,70 @@ class FlowAgent(Agent):
         return observer_pb2.GetFlowsResponse(flow=whole, node_name=self.node, time=whole.time)
 
 
+class Revocable(FreeGrant):
+    """A Grant that ends when a test says so."""
+
+    def __init__(self, scope: Scope, revocation: asyncio.Future[Denied]) -> None:
+        super().__init__(scope)
+        self._revocation = revocation
+
+    async def revoked(self) -> Denied:
+        return await asyncio.shield(self._revocation)
+
+
 @dataclass
 class Caller:
     """An Access that lets a caller see some namespaces, and refuses or revokes when told to."""
 
-    namespaces: frozenset | None = None
+    namespaces: frozenset[str] | None = None
     refusal: Exception | None = None
-    revocation: asyncio.Future | None = None
+    revocation: asyncio.Future[Denied] | None = None
+    grant: FreeGrant = field(init=False)
 
-    async def admit(self, _credentials):
+    async def admit(self, _credentials: Credentials) -> FreeGrant:
         if self.refusal is not None:
             raise self.refusal
-        grant = FreeGrant(Scope("jane", self.namespaces))
-        if self.revocation is not None:
-
-            async def revoked():
-                return await asyncio.shield(self.revocation)
-
-            grant.revoked = revoked
-        self.grant = grant
-        return grant
+        scope = Scope("jane", self.namespaces)
+        self.grant = FreeGrant(scope) if self.revocation is None else Revocable(scope, self.revocation)
+        return self.grant
 
 
 @dataclass
 class Served:
     """A relay that serves, and a channel to it."""
 
-    pool: object
+    pool: Pool
     discovery: List
     channel: grpc.aio.Channel
     metrics: Metrics
-    access: Caller
 
-    def batches(self, request, metadata=None):
-        method = self.channel.unary_stream(
+    def batches(self, request: flows_pb2.FlowsRequest) -> grpc.aio.UnaryStreamCall[flows_pb2.FlowsRequest, flows_pb2.FlowBatch]:
+        method: grpc.aio.UnaryStreamMultiCallable[flows_pb2.FlowsRequest, flows_pb2.FlowBatch] = self.channel.unary_stream(
             "/flows.v1.Flows/GetFlows", flows_pb2.FlowsRequest.SerializeToString, flows_pb2.FlowBatch.FromString
         )
-        return method(request, metadata=metadata)
+        return method(request)
 
-    def flows(self, request=None, metadata=None):
+    def flows(
+        self, request: observer_pb2.GetFlowsRequest | None = None
+    ) -> grpc.aio.UnaryStreamCall[observer_pb2.GetFlowsRequest, observer_pb2.GetFlowsResponse]:
+        method: grpc.aio.UnaryStreamMultiCallable[observer_pb2.GetFlowsRequest, observer_pb2.GetFlowsResponse]
         method = self.channel.unary_stream(
             "/observer.Observer/GetFlows",
             observer_pb2.GetFlowsRequest.SerializeToString,
             observer_pb2.GetFlowsResponse.FromString,
         )
-        return method(request or observer_pb2.GetFlowsRequest(), metadata=metadata)
+        return method(request or observer_pb2.GetFlowsRequest())
 
 
 @asynccontextmanager
-async def relay(tmp_path, *running, foreign=False, access=None, quota=None, away=()):
+async def relay(
+    tmp_path: Path,
+    *running: Agent,
+    foreign: bool = False,
+    access: Caller | None = None,
+    quota: Quota | None = None,
+    away: Sequence[Found] = (),
+) -> AsyncIterator[Served]:
     """A relay over these agents; away: nodes that discovery names and nobody serves."""
     async with agents(*running, foreign=foreign) as served:
         discovery = List(*map(found, served), *away)
@@ -231,12 +260,12 @@ async def relay(tmp_path, *running, foreign=False, access=None, quota=None, away
             options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", BATCH_BYTES)]
             async with grpc.aio.insecure_channel(address, options) as channel:
                 try:
-                    yield Served(pooled, discovery, channel, metrics, admitting)
+                    yield Served(pooled, discovery, channel, metrics)
                 finally:
                     await server.stop(0)
 
 
-def asked(**query):
+def asked(**query: Any) -> flows_pb2.FlowsRequest:
     """A FlowsRequest; times in ns."""
     request = flows_pb2.FlowsRequest()
     for name, value in query.items():
@@ -247,20 +276,21 @@ def asked(**query):
     return request
 
 
-def names(batches):
+def names(batches: Iterable[flows_pb2.FlowBatch]) -> list[str]:
     """The uuids of batches' flows."""
     return [flow_pb2.Flow.FromString(raw).uuid for batch in batches for raw in batch.flows]
 
 
-class Reading:
+class _Reading(Generic[M]):
     """A stream that is read in the background."""
 
-    def __init__(self, call):
-        self.call, self.messages, self.error = call, [], None
+    def __init__(self, call: grpc.aio.UnaryStreamCall[Any, M]) -> None:
+        self.call, self.messages = call, list[M]()
+        self.error: grpc.aio.AioRpcError | None = None
         self._came = asyncio.Event()
         self._task = asyncio.create_task(self._read())
 
-    async def _read(self):
+    async def _read(self) -> None:
         try:
             async for message in self.call:
                 self.messages.append(message)
@@ -270,7 +300,7 @@ class Reading:
         finally:
             self._came.set()
 
-    async def until(self, condition, seconds=10):
+    async def until(self, condition: Callable[[Self], object], seconds: float = 10) -> None:
         async with asyncio.timeout(seconds):
             while not condition(self):
                 self._came.clear()
@@ -278,12 +308,20 @@ class Reading:
                     raise AssertionError(f"the stream has ended: {self.error}")
                 await self._came.wait()
 
-    def names(self):
-        return names(self.messages)
-
-    def positions(self):
-        return {position.node: position for message in self.messages for position in message.positions}
-
-    async def stop(self):
+    async def stop(self) -> None:
         self.call.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+
+
+class Reading(_Reading[flows_pb2.FlowBatch]):
+    """Of batches."""
+
+    def names(self) -> list[str]:
+        return names(self.messages)
+
+    def positions(self) -> dict[str, flows_pb2.Position]:
+        return {position.node: position for message in self.messages for position in message.positions}
+
+
+class PlainReading(_Reading[observer_pb2.GetFlowsResponse]):
+    """Of single flows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,11 +13,25 @@ from flows.proto import extension_pb2, flow_pb2, flows_pb2
 from flows.relay.end_columns import EndColumns
 from flows.relay.join import Clocks, partners
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 MS = 1_000_000
 S = 1_000_000_000
+Address = tuple[str, int]
 
 
-def end(*, pod="", namespace="shop", service="", services=(), node="", evidence=extension_pb2.ADDRESS, identity=0, process=""):
+def end(
+    *,
+    pod: str = "",
+    namespace: str = "shop",
+    service: str = "",
+    services: Sequence[str] = (),
+    node: str = "",
+    evidence: extension_pb2.Evidence = extension_pb2.ADDRESS,
+    identity: int = 0,
+    process: str = "",
+) -> flows_pb2.End:
     message = flows_pb2.End()
     message.endpoint.SetInParent()
     if pod:
@@ -51,12 +66,12 @@ class Row:
     tuple: int = 70
     source: flows_pb2.End = field(default_factory=lambda: CLIENT)
     destination: flows_pb2.End = field(default_factory=lambda: SERVER)
-    event: int = extension_pb2.ESTABLISHED
-    address: tuple[str, int] = ("10.0.2.2", 8080)
+    event: extension_pb2.Event = extension_pb2.ESTABLISHED
+    address: Address = ("10.0.2.2", 8080)
     client: str = "10.0.1.1"
     uuid: str = ""
 
-    def flow(self):
+    def flow(self) -> bytes:
         flow = flow_pb2.Flow(uuid=self.uuid, Summary="TCP Flags: SYN, ACK", verdict=flow_pb2.FORWARDED)
         flow.node_name = f"node-{self.node + 1}"
         flow.traffic_direction = flow_pb2.EGRESS if self.at_source else flow_pb2.INGRESS
@@ -65,11 +80,11 @@ class Row:
         flow.l4.TCP.source_port, flow.l4.TCP.destination_port = 40000, self.address[1]
         return flow.SerializeToString()
 
-    def connection(self):
+    def connection(self) -> bytes:
         return extension_pb2.Connection(id=1, event=self.event, observed_at_source=self.at_source).SerializeToString()
 
 
-def batch(rows, ends, *, connections=True):
+def batch(rows: Sequence[Row], ends: EndTable, *, connections: bool = True) -> Batch:
     columns = {
         "time_ns": [row.time for row in rows],
         "start_ns": [row.start for row in rows],
@@ -86,13 +101,13 @@ def batch(rows, ends, *, connections=True):
     return Batch(objects(row.flow() for row in rows), objects(extensions), **arrays)
 
 
-def clocks(*offsets, error=0):
+def clocks(*offsets: int, error: int = 0) -> Clocks:
     return Clocks(np.array(offsets or [0] * 8, np.int64), np.full(len(offsets) or 8, error, np.int64))
 
 
-def join(rows, times=None):
+def join(rows: Sequence[Row], times: Clocks | None = None) -> list[int]:
     ends = EndTable()
     joined = batch(rows, ends)
     columns = EndColumns(ends)
     columns.update()
-    return partners(joined, columns, times or clocks()).tolist()
+    return [int(partner) for partner in partners(joined, columns, times or clocks())]

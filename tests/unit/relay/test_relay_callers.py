@@ -80,7 +80,7 @@ async def test_who_is_denied_learns_why_and_nothing_else(tmp_path: Path, code: g
         for call in (served.flows(), served.batches(asked())):
             error = await refused(call)
             assert (error.code(), error.details()) == (code, "grant it")
-        status = served.channel.unary_unary("/observer.Observer/ServerStatus")
+        status: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = served.channel.unary_unary("/observer.Observer/ServerStatus")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await status(b"")
         assert caught.value.code() is code

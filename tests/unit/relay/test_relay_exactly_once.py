@@ -1,16 +1,24 @@
 """Exactly once, over real connections: agents whose streams break and clocks differ, a client that comes back again and again."""
 
+from __future__ import annotations
+
 import asyncio
 import random
+from typing import TYPE_CHECKING
 
 import pytest
-from flow_agents import FlowAgent, Reading, asked, names, relay
+from flow_agents import FlowAgent, Reading, Served, asked, names, relay
 from stream_samples import MS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flows.proto import flows_pb2
 
 ROUNDS = 12
 
 
-async def happen(agents, chance):
+async def happen(agents: list[FlowAgent], chance: random.Random) -> None:
     """Flows of now and of a little before, here and there; now and then a stream breaks."""
     for _ in range(ROUNDS):
         await asyncio.sleep(chance.uniform(0.01, 0.08))
@@ -20,11 +28,12 @@ async def happen(agents, chance):
             chance.choice(agents).break_off()
 
 
-async def came_and_went(served, agents, chance, at_first):
+async def came_and_went(served: Served, agents: list[FlowAgent], chance: random.Random, at_first: dict[str, int]) -> list[str]:
     """All that a client got that cancelled its stream now and then and went on after its positions."""
-    got, positions = [], {}
+    got: list[str] = []
+    positions: dict[str, flows_pb2.Position] = {}
 
-    def whole(reading):
+    def whole(reading: Reading) -> bool:
         return sorted([*got, *reading.names()]) == sorted(uuid for agent in agents for uuid in agent.uuids())
 
     work = asyncio.create_task(happen(agents, chance))
@@ -48,7 +57,7 @@ async def came_and_went(served, agents, chance, at_first):
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_whatever_breaks_each_flow_comes_once(tmp_path, seed):
+async def test_whatever_breaks_each_flow_comes_once(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     agents = [FlowAgent(f"node-{number}", clock_ahead_ns=chance.choice((0, 0, 70, -120)) * MS) for number in range(3)]
     for agent in agents:
@@ -59,7 +68,7 @@ async def test_whatever_breaks_each_flow_comes_once(tmp_path, seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_a_client_that_stays_gets_each_once_too(tmp_path, seed):
+async def test_a_client_that_stays_gets_each_once_too(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     agents = [FlowAgent(f"node-{number}", clock_ahead_ns=number * 70 * MS) for number in range(3)]
     async with relay(tmp_path, *agents) as served:

@@ -1,22 +1,30 @@
 """Following, over real agents: the past and what comes, in order and once, through breaks of streams and clients."""
 
+from __future__ import annotations
+
 import asyncio
 import time
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 from flow_agents import FlowAgent, Reading, asked, names, relay
-from relay_agents import Found, found
+from relay_agents import found
 from stream_samples import MS, S
 
 from flows.proto import flows_pb2, relay_pb2
+from flows.relay.discovery.found import Found
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 
-def trio(**more):
+def trio(**more: Any) -> list[FlowAgent]:
     return [FlowAgent(f"node-{number}", **more) for number in range(3)]
 
 
-async def happening(agents, seconds=0.5, apart=0.001):
+async def happening(agents: Sequence[FlowAgent], seconds: float = 0.5, apart: float = 0.001) -> list[str]:
     """Flows on all nodes for a while; their uuids in the order of true time."""
     flows = []
     until = time.monotonic() + seconds
@@ -29,7 +37,7 @@ async def happening(agents, seconds=0.5, apart=0.001):
     return [uuid for _, uuid in sorted(flows)]
 
 
-def states(reading):
+def states(reading: Reading) -> list[tuple[str, ...]]:
     return [
         (relay_pb2.NodeState.Name(status.state_change), *status.node_names)
         for message in reading.messages
@@ -37,11 +45,11 @@ def states(reading):
     ]
 
 
-async def started(reading):
+async def started(reading: Reading) -> None:
     await reading.until(lambda reading: any(message.past for message in reading.messages))
 
 
-async def test_what_comes_is_in_order_and_told_soon(tmp_path):
+async def test_what_comes_is_in_order_and_told_soon(tmp_path: Path) -> None:
     agents = trio()
     agents[1].clock_ahead_ns = 3 * S
     for agent in agents:
@@ -58,7 +66,7 @@ async def test_what_comes_is_in_order_and_told_soon(tmp_path):
     assert states(reading) == [("NODE_CONNECTED", "node-0", "node-1", "node-2")]
 
 
-async def test_the_newest_of_the_past_are_counted_over_all_nodes(tmp_path):
+async def test_the_newest_of_the_past_are_counted_over_all_nodes(tmp_path: Path) -> None:
     agents = trio()
     for number, agent in enumerate(agents):
         agent.happen(*range(9000 + number, 1500, -1000))
@@ -73,12 +81,12 @@ async def test_the_newest_of_the_past_are_counted_over_all_nodes(tmp_path):
     assert reading.names()[4:] == expected
 
 
-def sorted_past(agents):
+def sorted_past(agents: list[FlowAgent]) -> list[str]:
     flows = [(at, agent.stored.uuid(number)) for agent in agents for number, at in enumerate(agent.stored.times[:8])]
     return [uuid for _, uuid in sorted(flows)]
 
 
-async def test_since_brings_the_past_whole(tmp_path):
+async def test_since_brings_the_past_whole(tmp_path: Path) -> None:
     agents = trio()
     for agent in agents:
         agent.happen(8000, 3000, 2000)
@@ -89,7 +97,7 @@ async def test_since_brings_the_past_whole(tmp_path):
     assert sorted(reading.names()) == sorted(f"node-{node}/{number}" for node in range(3) for number in (1, 2))
 
 
-async def test_a_stream_that_breaks_is_resumed_without_hole_or_duplicate(tmp_path):
+async def test_a_stream_that_breaks_is_resumed_without_hole_or_duplicate(tmp_path: Path) -> None:
     agents = trio()
     async with relay(tmp_path, *agents) as served:
         reading = Reading(served.batches(asked(follow=True)))
@@ -108,7 +116,7 @@ async def test_a_stream_that_breaks_is_resumed_without_hole_or_duplicate(tmp_pat
     assert agents[1].requests[1].resume[0].instance == agents[1].stored.instance
 
 
-async def test_an_agent_that_was_restarted_leaves_a_gap_that_is_told(tmp_path):
+async def test_an_agent_that_was_restarted_leaves_a_gap_that_is_told(tmp_path: Path) -> None:
     agents = trio()
     async with relay(tmp_path, *agents) as served:
         reading = Reading(served.batches(asked(follow=True)))
@@ -125,15 +133,15 @@ async def test_an_agent_that_was_restarted_leaves_a_gap_that_is_told(tmp_path):
     assert "restarted" in told(reading, "node-2").gaps[0].message
 
 
-def last_coverage(reading):
+def last_coverage(reading: Reading) -> flows_pb2.Coverage:
     return [message.coverage for message in reading.messages if message.HasField("coverage")][-1]
 
 
-def told(reading, node):
+def told(reading: Reading, node: str) -> flows_pb2.NodeCoverage:
     return next(each for each in last_coverage(reading).nodes if each.node == node)
 
 
-async def test_a_silent_agent_holds_others_up_for_two_seconds_and_its_flows_come_late(tmp_path):
+async def test_a_silent_agent_holds_others_up_for_two_seconds_and_its_flows_come_late(tmp_path: Path) -> None:
     agents = trio()
     async with relay(tmp_path, *agents) as served:
         reading = Reading(served.batches(asked(follow=True)))
@@ -156,7 +164,7 @@ async def test_a_silent_agent_holds_others_up_for_two_seconds_and_its_flows_come
     assert reading.names()[len(expected) :] == more
 
 
-async def test_an_agent_that_appears_joins_with_flows_since_the_request(tmp_path):
+async def test_an_agent_that_appears_joins_with_flows_since_the_request(tmp_path: Path) -> None:
     agents, late = trio(), FlowAgent("node-9")
     late.happen(60_000)
     async with relay(tmp_path, *agents) as served:
@@ -174,7 +182,7 @@ async def test_an_agent_that_appears_joins_with_flows_since_the_request(tmp_path
     assert reading.names() == ["node-9/1", *expected]
 
 
-async def test_a_node_that_is_away_at_first_joins_when_it_is_there(tmp_path):
+async def test_a_node_that_is_away_at_first_joins_when_it_is_there(tmp_path: Path) -> None:
     agents, away = trio(), FlowAgent("node-9")
     await away.start()
     await away.stop()
@@ -190,7 +198,7 @@ async def test_a_node_that_is_away_at_first_joins_when_it_is_there(tmp_path):
         await away.stop()
 
 
-async def test_a_client_that_comes_back_gets_what_it_missed_and_nothing_twice(tmp_path):
+async def test_a_client_that_comes_back_gets_what_it_missed_and_nothing_twice(tmp_path: Path) -> None:
     agents = trio()
     async with relay(tmp_path, *agents) as served:
         first = Reading(served.batches(asked(follow=True)))
@@ -209,7 +217,7 @@ async def test_a_client_that_comes_back_gets_what_it_missed_and_nothing_twice(tm
     assert first.names() + again.names() == expected
 
 
-async def test_until_ends_what_is_followed(tmp_path):
+async def test_until_ends_what_is_followed(tmp_path: Path) -> None:
     agents = trio()
     async with relay(tmp_path, *agents) as served:
         reading = Reading(served.batches(asked(follow=True, until=time.time_ns() + 400 * MS)))
@@ -219,7 +227,7 @@ async def test_until_ends_what_is_followed(tmp_path):
     assert last_coverage(reading).complete
 
 
-async def test_batches_come_while_nothing_happens_and_move_the_watermark(tmp_path):
+async def test_batches_come_while_nothing_happens_and_move_the_watermark(tmp_path: Path) -> None:
     agents = trio()
     async with relay(tmp_path, *agents) as served:
         request = asked(follow=True)
@@ -233,7 +241,7 @@ async def test_batches_come_while_nothing_happens_and_move_the_watermark(tmp_pat
     assert agents[0].requests[0].max_delay.ToMilliseconds() == 50
 
 
-async def test_losses_come_when_they_are_told(tmp_path):
+async def test_losses_come_when_they_are_told(tmp_path: Path) -> None:
     agents = trio()
     agents[0].loses = 3
     async with relay(tmp_path, *agents) as served:
@@ -245,7 +253,7 @@ async def test_losses_come_when_they_are_told(tmp_path):
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED])
-async def test_an_agent_whose_streams_fail_is_asked_again(tmp_path, code):
+async def test_an_agent_whose_streams_fail_is_asked_again(tmp_path: Path, code: grpc.StatusCode) -> None:
     agents = trio()
     agents[0].cut = [code]
     async with relay(tmp_path, *agents) as served:
@@ -257,7 +265,7 @@ async def test_an_agent_whose_streams_fail_is_asked_again(tmp_path, code):
     assert reading.names() == expected
 
 
-async def test_each_message_has_what_was_said_so_far_by_name(tmp_path):
+async def test_each_message_has_what_was_said_so_far_by_name(tmp_path: Path) -> None:
     agents = trio()
     async with relay(tmp_path, *agents) as served:
         reading = Reading(served.batches(asked(follow=True)))

@@ -1,5 +1,9 @@
 """Two views of one connection are found, and no other two."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,12 +13,17 @@ from join_samples import CLIENT, DATABASE, MS, SERVER, UNNAMED, WEB, Row, S, clo
 from flows.relay.connections import neighbours
 from flows.relay.join import HANDSHAKE_NS, PATH_NS, UNKNOWN_LIFE_NS
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
-def source(time, start=1 * S, **more):
+Group = tuple[int, bool, int, int, int]
+
+
+def source(time: int, start: int = 1 * S, **more: Any) -> Row:
     return Row(0, True, time, start, **more)
 
 
-def target(time, start=1 * S, **more):
+def target(time: int, start: int = 1 * S, **more: Any) -> Row:
     return Row(1, False, time, start, **more)
 
 
@@ -107,35 +116,35 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_views_of_one_connection(case):
+def test_views_of_one_connection(case: str) -> None:
     rows, expected = CASES[case]
     assert join(rows) == expected
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_order_of_rows_does_not_matter(case):
+def test_the_order_of_rows_does_not_matter(case: str) -> None:
     rows, expected = CASES[case]
     last = len(rows) - 1
     assert join(rows[::-1]) == [last - one if one >= 0 else -1 for one in expected[::-1]]
 
 
-def test_clocks_that_are_apart_are_corrected():
+def test_clocks_that_are_apart_are_corrected() -> None:
     rows = [source(2 * S), target(3600 * S + 2 * S, 3600 * S + 1 * S)]
     assert join(rows) == [-1, -1]
     assert join(rows, clocks(0, 3600 * S)) == [1, 0]
 
 
 @pytest.mark.parametrize(("late", "expected"), [(PATH_NS + 40 * MS, [1, 0]), (PATH_NS + 41 * MS, [-1, -1])])
-def test_lives_may_miss_each_other_by_what_clocks_and_paths_leave_open(late, expected):
+def test_lives_may_miss_each_other_by_what_clocks_and_paths_leave_open(late: int, expected: list[int]) -> None:
     assert join([source(1 * S), target(1 * S + late, 1 * S + late)], clocks(0, 0, error=20 * MS)) == expected
 
 
-def test_a_pod_that_very_many_services_select_is_taken_for_one_that_none_selects():
+def test_a_pod_that_very_many_services_select_is_taken_for_one_that_none_selects() -> None:
     many = end(pod="busy", services=tuple(f"s{number}" for number in range(1000)))
     assert join([source(2 * S, destination=WEB), target(2 * S, tuple=71, destination=many)]) == [1, 0]
 
 
-def test_many_connections_through_many_services_are_kept_apart():
+def test_many_connections_through_many_services_are_kept_apart() -> None:
     rows = []
     for number in range(2000):
         service = end(service=f"s{number % 50}")
@@ -146,37 +155,37 @@ def test_many_connections_through_many_services_are_kept_apart():
     assert join(rows) == [number ^ 1 for number in range(4000)]
 
 
-def naive(rows, slack):  # noqa: C901 - the definition, in one piece
+def naive(rows: Sequence[Row], slack: int) -> list[int]:  # noqa: C901 - the definition, in one piece
     """The same by the definition, every pair looked at. For beginnings that are known and exact."""
-    groups = {}
+    groups: dict[Group, list[int]] = {}
     for number, row in enumerate(rows):
         groups.setdefault((row.node, row.at_source, row.opener, row.tuple, row.start), []).append(number)
     lives = {group: (group[4], max(rows[number].time for number in numbers)) for group, numbers in groups.items()}
 
-    def overlap(one, other):
+    def overlap(one: Group, other: Group) -> int:
         return min(lives[one][1] - lives[other][0], lives[other][1] - lives[one][0])
 
-    def called(group):
+    def called(group: Group) -> str:
         service = rows[groups[group][0]].destination.service.name
         return service if group[1] else ""
 
-    def closest(one, others):
+    def closest(one: Group, others: list[Group]) -> Group | None:
         """Of each Service that was called the neighbours in time, and of those the closest."""
         services = {called(other) for other in others}
         found = [beside(one, [other for other in others if called(other) == service]) for service in services]
         return min(filter(None, found), key=lambda other: abs(other[4] - one[4]), default=None)
 
-    def beside(one, others):
+    def beside(one: Group, others: list[Group]) -> Group | None:
         before = [max((other for other in others if other[4] <= one[4]), key=lambda other: other[4], default=None)]
         after = [min((other for other in others if other[4] > one[4]), key=lambda other: other[4], default=None)]
         fits = [other for other in before + after if other and overlap(one, other) >= -slack]
         fits = [other for other in fits if abs(other[4] - one[4]) <= HANDSHAKE_NS + slack]
         return min(fits, key=lambda other: abs(other[4] - one[4]), default=None)
 
-    def direct(one):
+    def direct(one: Group) -> list[Group]:
         return [other for other in groups if other[2:4] == one[2:4] and other[1] != one[1]]
 
-    def chosen(candidates, *, certain):
+    def chosen(candidates: Callable[[Group], list[Group]], *, certain: bool) -> dict[Group, Group]:
         found = {}
         for one in groups:
             best = closest(one, candidates(one))
@@ -186,10 +195,10 @@ def naive(rows, slack):  # noqa: C901 - the definition, in one piece
 
     joined = chosen(direct, certain=True)
 
-    def selecting(group):
+    def selecting(group: Group) -> set[str]:
         return {service.name for service in rows[groups[group][0]].destination.detail.services}
 
-    def translated(one):
+    def translated(one: Group) -> list[Group]:
         if one in joined:
             return []
         if one[1]:
@@ -213,7 +222,7 @@ BACKENDS = {0: SERVER, 1: end(pod="db", services=("database",))}
 
 
 @st.composite
-def traffic(draw):
+def traffic(draw: st.DrawFn) -> list[Row]:
     """Connections of a few openers, one after the other on each tuple, seen from both sides, or from one only.
 
     Each view's beginning is another, so that "closest" is always one. Clocks are off by up to 20 ms.
@@ -233,11 +242,11 @@ def traffic(draw):
     return draw(st.permutations(rows))
 
 
-def view(row):
+def view(row: Row) -> Group:
     return row.node, row.at_source, row.opener, row.tuple, row.start
 
 
-def connection(draw, opener, destination, start, length, skew):
+def connection(draw: st.DrawFn, opener: int, destination: int, start: int, length: int, skew: list[int]) -> list[Row]:
     service = draw(st.booleans())
     tuples = opener * 100 + destination
     events = draw(st.lists(st.integers(0, length), max_size=2))
@@ -261,7 +270,7 @@ def connection(draw, opener, destination, start, length, skew):
 
 @settings(max_examples=150)
 @given(traffic())
-def test_it_finds_what_looking_at_every_pair_finds(rows):
+def test_it_finds_what_looking_at_every_pair_finds(rows: list[Row]) -> None:
     found = join(rows, clocks(*[0] * 4, error=20 * MS))
     expected = naive(rows, 40 * MS + PATH_NS)
     distances = [(abs(rows[a].time - rows[row].time) if a >= 0 else None) for row, a in enumerate(found)]
@@ -269,13 +278,13 @@ def test_it_finds_what_looking_at_every_pair_finds(rows):
     assert [identity(rows, one) for one in found] == [identity(rows, one) for one in expected]
 
 
-def identity(rows, number):
+def identity(rows: Sequence[Row], number: int) -> Group | None:
     row = rows[number]
     return None if number < 0 else (row.node, row.at_source, row.opener, row.tuple, row.start)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9))), st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9))))
-def test_neighbours_are_the_next_of_the_same_key(ours, others):
+def test_neighbours_are_the_next_of_the_same_key(ours: list[tuple[int, int]], others: list[tuple[int, int]]) -> None:
     keys, values = (np.array([pair[i] for pair in ours], np.int64) for i in (0, 1))
     other_keys, other_values = (np.array([pair[i] for pair in others], np.int64) for i in (0, 1))
     before, after = neighbours(keys, values, other_keys, other_values)

@@ -9,9 +9,11 @@ import signal
 import socket
 import ssl
 import sys
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
@@ -28,6 +30,8 @@ from flows.relay.quota import Quota
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from flows.proto import flows_pb2
 
 FLOWS = str(Path(sys.executable).parent / "flows")
 PIPE = asyncio.subprocess.PIPE
@@ -104,19 +108,22 @@ async def test_a_relay_from_start_to_end(tmp_path: Path) -> None:
         assert not any("Traceback" in line for line in said)
 
 
-def view(node: str, *, at_source: bool) -> FlowAgent:
+@dataclass
+class Beholder(FlowAgent):
     """An agent that saw one end of a connection."""
-    agent = FlowAgent(node)
-    agent.happen(5_000)
-    batches = agent._batches
 
-    async def joinable(request: Any) -> Any:
-        async for message in batches(request):
+    at_source: bool = False
+
+    async def _batches(self, request: flows_pb2.FlowsRequest) -> AsyncIterator[flows_pb2.FlowBatch]:
+        async for message in super()._batches(request):
             message.opener = message.tuple = np.full(len(message.flows), 7, "<u8").tobytes()
-            message.at_source = bytes([at_source]) * len(message.flows)
+            message.at_source = bytes([self.at_source]) * len(message.flows)
             yield message
 
-    agent._batches = joinable
+
+def view(node: str, *, at_source: bool) -> FlowAgent:
+    agent = Beholder(node, at_source=at_source)
+    agent.happen(5_000)
     return agent
 
 
@@ -130,9 +137,7 @@ async def test_listeners_of_all_kinds_share_limits_and_counts(tmp_path: Path, mo
         await connected(pooled, 2)
         async with main.serving(options, pooled, admission, metrics) as healths:
             assert len(healths) == 2
-            one, other = (
-                Served(pooled, List(), grpc.aio.insecure_channel(address), metrics, admission.sockets) for address in listen
-            )
+            one, other = (Served(pooled, List(), grpc.aio.insecure_channel(address), metrics) for address in listen)
             for served in (one, other):
                 assert sum([len(batch.flows) async for batch in served.batches(asked())]) == 2
             assert metrics.registry.get_sample_value("flows_relay_joins_total", {"result": "joined"}) == 4

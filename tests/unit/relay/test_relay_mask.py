@@ -1,5 +1,7 @@
 """A field mask leaves of a flow in parts what it leaves of a whole one."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -15,7 +17,7 @@ PATHS = [["uuid"], ["source.pod_name"], ["destination", "IP.source"], ["destinat
 
 
 @pytest.mark.parametrize("paths", PATHS)
-def test_parts_are_masked_as_the_whole_is(paths):
+def test_parts_are_masked_as_the_whole_is(paths: list[str]) -> None:
     ends, mask = EndTable(), Mask(FieldMask(paths=paths))
     parts = batch([Row(0, True, 2 * S, source=CLIENT, destination=BOTH, uuid="u")], ends)
     expected = Flow()
@@ -28,7 +30,7 @@ def test_parts_are_masked_as_the_whole_is(paths):
     assert Flow.FromString(compose(parts, ends)[0]) == expected
 
 
-def test_an_end_is_masked_by_its_role_and_once():
+def test_an_end_is_masked_by_its_role_and_once() -> None:
     ends = EndTable()
     numbers = np.array([ends.number(BOTH.SerializeToString())] * 3, np.uint32)
     masked = MaskedEnds(Mask(FieldMask(paths=["source.namespace", "destination_service"])), ends)

@@ -1,22 +1,29 @@
 """Agents that call their node otherwise than discovery does: positions go by the relay's name, and nobody speaks for another."""
 
+from __future__ import annotations
+
 import asyncio
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from flow_agents import FlowAgent, Reading, asked, relay
+from flow_agents import FlowAgent, Reading, Served, asked, relay
 from relay_agents import Agent, agents, connected
 from stream_samples import MS, S
 
 from flows.proto import flows_pb2
 from flows.relay.discovery.found import Found
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
 LAST = (1 << 63) - 1
 
 
 @asynccontextmanager
-async def renamed(tmp_path, *running, named=True):
+async def renamed(tmp_path: Path, *running: FlowAgent, named: bool = True) -> AsyncIterator[Served]:
     """A relay that knows them as west/NAME, or by address only."""
     async with agents(*running):
         away = [Found(f"west/{one.node}" if named else "", (one.address,)) for one in running]
@@ -25,7 +32,7 @@ async def renamed(tmp_path, *running, named=True):
             yield served
 
 
-async def happening(running, seconds=0.3):
+async def happening(running: Sequence[FlowAgent], seconds: float = 0.3) -> list[str]:
     uuids = []
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -36,11 +43,11 @@ async def happening(running, seconds=0.3):
     return uuids
 
 
-def ready(reading):
+def ready(reading: Reading) -> bool:
     return any(message.past for message in reading.messages)
 
 
-async def interrupted(served, running):
+async def interrupted(served: Served, running: Sequence[FlowAgent]) -> tuple[Reading, Reading, list[str]]:
     """Two streams, the second of which goes on after the first; and all uuids."""
     first = Reading(served.batches(asked(follow=True)))
     await first.until(ready)
@@ -57,7 +64,7 @@ async def interrupted(served, running):
     return first, again, expected
 
 
-async def test_a_client_comes_back_to_nodes_with_other_names_without_hole_or_duplicate(tmp_path):
+async def test_a_client_comes_back_to_nodes_with_other_names_without_hole_or_duplicate(tmp_path: Path) -> None:
     running = FlowAgent("a"), FlowAgent("b")
     async with renamed(tmp_path, *running) as served:
         first, again, expected = await interrupted(served, running)
@@ -66,7 +73,7 @@ async def test_a_client_comes_back_to_nodes_with_other_names_without_hole_or_dup
     assert [one.requests[-1].resume[0].instance for one in running] == [one.stored.instance for one in running]
 
 
-async def test_the_relay_goes_on_after_a_broken_stream_of_a_node_with_another_name(tmp_path):
+async def test_the_relay_goes_on_after_a_broken_stream_of_a_node_with_another_name(tmp_path: Path) -> None:
     agent = FlowAgent("a")
     async with renamed(tmp_path, agent) as served:
         reading = Reading(served.batches(asked(follow=True)))
@@ -79,7 +86,7 @@ async def test_the_relay_goes_on_after_a_broken_stream_of_a_node_with_another_na
     assert reading.names() == expected
 
 
-async def test_agents_that_tell_their_name_themselves_have_positions_by_it(tmp_path):
+async def test_agents_that_tell_their_name_themselves_have_positions_by_it(tmp_path: Path) -> None:
     running = FlowAgent("a"), FlowAgent("b")
     async with renamed(tmp_path, *running, named=False) as served:
         first, again, expected = await interrupted(served, running)
@@ -91,7 +98,7 @@ async def test_agents_that_tell_their_name_themselves_have_positions_by_it(tmp_p
 class Claiming(Agent):
     """Says up to where another node's flows were delivered: to the end of time."""
 
-    async def GetFlows(self, request, context):  # noqa: N802
+    async def GetFlows(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         while True:
             said = flows_pb2.FlowBatch(watermark_ns=time.time_ns(), past=True)
             said.positions.add(node="good", instance=9, received=9, watermark_ns=LAST)
@@ -101,7 +108,7 @@ class Claiming(Agent):
             await asyncio.sleep(0.02)
 
 
-async def test_nobody_says_what_was_delivered_of_another_node(tmp_path):
+async def test_nobody_says_what_was_delivered_of_another_node(tmp_path: Path) -> None:
     good = FlowAgent("good")
     async with relay(tmp_path, good, Claiming("bad")) as served:
         reading = Reading(served.batches(asked(follow=True)))

@@ -96,10 +96,11 @@ async def test_losses_and_states_are_responses_of_observer_too(tmp_path: Path) -
 
 async def test_status_calls_and_clock_answer(tmp_path: Path) -> None:
     async with relay(tmp_path, shop(), away=[Found("node-9", ("127.0.0.1:1",))]) as served:
-        ask = served.channel.unary_unary
 
         async def answer(path: str, kind: Any) -> Any:
-            return kind.FromString(await ask(path)(Empty().SerializeToString()))
+            method: grpc.aio.UnaryUnaryMultiCallable[Empty, Any]
+            method = served.channel.unary_unary(path, Empty.SerializeToString, kind.FromString)
+            return await method(Empty())
 
         status = await answer("/observer.Observer/ServerStatus", observer_pb2.ServerStatusResponse)
         assert (status.num_connected_nodes.value, list(status.unavailable_nodes)) == (1, ["node-9"])
@@ -113,7 +114,8 @@ async def test_status_calls_and_clock_answer(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["GetAgentEvents", "GetDebugEvents"])
 async def test_events_of_cilium_are_not_served(tmp_path: Path, method: str) -> None:
     async with relay(tmp_path, shop()) as served:
-        error = await refused(served.channel.unary_stream(f"/observer.Observer/{method}")(b""))
+        ask: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = served.channel.unary_stream(f"/observer.Observer/{method}")
+        error = await refused(ask(b""))
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -124,6 +126,8 @@ async def test_both_services_are_listed_by_reflection(tmp_path: Path) -> None:
             path, reflection_pb2.ServerReflectionRequest.SerializeToString, reflection_pb2.ServerReflectionResponse.FromString
         )()
         await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
-        listed = {service.name for service in (await call.read()).list_services_response.service}
+        answer = await call.read()
+        assert isinstance(answer, reflection_pb2.ServerReflectionResponse)
+        listed = {service.name for service in answer.list_services_response.service}
         call.cancel()
     assert {"observer.Observer", "flows.v1.Flows", "grpc.health.v1.Health"} <= listed

@@ -1,25 +1,35 @@
 """A connection is called one-sided only where the other end's node would know of it."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import pytest
 from join_peers import NOW, Agent, Query, views
 from join_samples import MS, WEB, Row, S, batch, end
 
 from flows.proto import extension_pb2, flows_pb2, relay_pb2
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 SEEN, UNKNOWN, NOT_SEEN = extension_pb2.SEEN, extension_pb2.OTHER_VIEW_UNKNOWN, extension_pb2.NOT_SEEN
 POD = end(pod="server", node="node-2")
 AT = NOW - 100 * S
 
 
-def source(**more):
-    return Row(0, True, AT + 10 * S, **{"start": AT, "destination": POD} | more)
+def source(**more: Any) -> Row:
+    defaults: dict[str, Any] = {"start": AT, "destination": POD}
+    return Row(0, True, AT + 10 * S, **defaults | more)
 
 
-def target(**more):
+def target(**more: Any) -> Row:
     return Row(1, False, AT + 10 * S, AT, source=end(pod="client"), **more)
 
 
-async def view(row, *rows, coverage=lambda message: None, **agent):
+async def view(
+    row: Row, *rows: Row, coverage: Callable[[flows_pb2.NodeCoverage], object] = lambda message: None, **agent: Any
+) -> int:
     there = Agent("node-2", rows, **agent)
     coverage(there.coverage)
     query = Query(Agent("node-1"), there)
@@ -29,22 +39,22 @@ async def view(row, *rows, coverage=lambda message: None, **agent):
 
 
 @pytest.mark.parametrize("event", [extension_pb2.UNANSWERED, extension_pb2.OPENED, extension_pb2.CLOSED, extension_pb2.IDLE])
-async def test_nothing_of_it_there(event):
+async def test_nothing_of_it_there(event: extension_pb2.Event) -> None:
     assert await view(source(event=event)) == NOT_SEEN
 
 
 @pytest.mark.parametrize(
     "event", [extension_pb2.REFUSED, extension_pb2.RESET, extension_pb2.UNREACHABLE, extension_pb2.EVENT_UNKNOWN]
 )
-async def test_what_a_kernel_without_a_socket_answers_tells_nothing(event):
+async def test_what_a_kernel_without_a_socket_answers_tells_nothing(event: extension_pb2.Event) -> None:
     assert await view(source(event=event)) == UNKNOWN
 
 
-async def test_another_connection_there_is_not_this_one():
+async def test_another_connection_there_is_not_this_one() -> None:
     assert await view(source(), target(opener=8, tuple=80)) == NOT_SEEN
 
 
-async def test_any_flow_of_the_opener_there_leaves_it_open():
+async def test_any_flow_of_the_opener_there_leaves_it_open() -> None:
     assert await view(source(), target(tuple=71)) == UNKNOWN
 
 
@@ -59,15 +69,15 @@ async def test_any_flow_of_the_opener_there_leaves_it_open():
     ],
     ids=["a node: translated, maybe", "a Service", "no agent there", "began before the agent", "the acceptor's view"],
 )
-async def test_where_nothing_can_be_said(row):
+async def test_where_nothing_can_be_said(row: Row) -> None:
     assert await view(row) == UNKNOWN
 
 
-def begins(message, at):
+def begins(message: flows_pb2.NodeCoverage, at: int) -> None:
     getattr(message, "from").FromNanoseconds(at)
 
 
-def gap(message, since, until, reason=flows_pb2.LOST):
+def gap(message: flows_pb2.NodeCoverage, since: int, until: int, reason: flows_pb2.GapReason = flows_pb2.LOST) -> None:
     one = message.gaps.add(reason=reason)
     getattr(one, "from").FromNanoseconds(since)
     if until:
@@ -92,62 +102,63 @@ def gap(message, since, until, reason=flows_pb2.LOST):
         (lambda message: gap(message, AT + S, AT + 2 * S, flows_pb2.UNNAMED), NOT_SEEN),
     ],
 )
-async def test_the_node_must_have_watched_all_the_time(coverage, expected):
+async def test_the_node_must_have_watched_all_the_time(
+    coverage: Callable[[flows_pb2.NodeCoverage], object], expected: int
+) -> None:
     assert await view(source(event=extension_pb2.CLOSED), coverage=coverage) == expected
 
 
-async def test_what_the_opener_waited_for_needs_no_more_time():
+async def test_what_the_opener_waited_for_needs_no_more_time() -> None:
     row = source(event=extension_pb2.UNANSWERED)
     assert await view(row, coverage=lambda message: message.to.FromNanoseconds(AT + 10 * S)) == NOT_SEEN
 
 
-async def test_a_clock_s_error_counts_against_it():
-    def close(message):
+async def test_a_clock_s_error_counts_against_it() -> None:
+    def close(message: flows_pb2.NodeCoverage) -> None:
         begins(message, AT - 5 * MS)
 
     assert await view(source(), coverage=close, error=5 * MS) == NOT_SEEN
     assert await view(source(), coverage=close, error=6 * MS) == UNKNOWN
 
 
-async def test_a_clock_that_was_not_measured_tells_nothing():
+async def test_a_clock_that_was_not_measured_tells_nothing() -> None:
     there = Agent("node-2")
     there.clock = None
     assert views(await Query(Agent("node-1"), there).window(source())) == [UNKNOWN]
 
 
-async def test_what_an_answer_does_not_cover_is_not_taken_for_nothing():
+async def test_what_an_answer_does_not_cover_is_not_taken_for_nothing() -> None:
     there = Agent("node-2")
     there.coverage.Clear()
     assert views(await Query(Agent("node-1"), there).window(source())) == [UNKNOWN]
 
 
-async def test_an_answer_that_leaves_flows_out_is_not_taken_for_all():
+async def test_an_answer_that_leaves_flows_out_is_not_taken_for_all() -> None:
     there = Agent("node-2")
-    answer = there.get_connections
 
-    async def shortened(request, timeout):  # noqa: ASYNC109 - Peer's signature
-        message = await answer(request, timeout)
+    async def shortened(request: flows_pb2.ConnectionsRequest) -> flows_pb2.FlowBatch:
+        message = await there.told(request)
         message.losses.add(reason="only the newest are told", count=3)
         return message
 
-    there.get_connections = shortened
+    there.answer = shortened
     query = Query(Agent("node-1"), there)
     assert views(await query.window(source())) == [UNKNOWN]
     assert query.counts.skipped == 3
 
 
-async def test_a_damaged_connection_is_left_as_it_is():
+async def test_a_damaged_connection_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     query = Query(Agent("node-1"), Agent("node-2"))
     row = source()
-    row.connection = lambda: b"\xff"
+    monkeypatch.setattr(row, "connection", lambda: b"\xff")
     joined = await query.others.joined(batch([row], query.ends))
     assert joined.connections.tolist() == [b"\xff"]
 
 
-async def test_a_damaged_flow_has_no_backend_and_is_counted():
+async def test_a_damaged_flow_has_no_backend_and_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     query = Query()
     called, answered = source(destination=WEB), target(tuple=71)
-    answered.flow = lambda: b"\xff"
+    monkeypatch.setattr(answered, "flow", lambda: b"\xff")
     joined = await query.others.joined(batch([called, answered], query.ends))
     assert len(joined) == 2
     assert query.counts.damaged == 1

@@ -1,5 +1,8 @@
+from __future__ import annotations
+
 import asyncio
 import itertools
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -12,20 +15,23 @@ from flows.relay.link import PeerError
 from flows.relay.plain import REORDER_NS, PlainReader, gathered
 from flows.relay.tables import Tables
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
 NOW = 10**15
 
 
-def response(time_ns, uuid=None, node="node-1"):
+def response(time_ns: int, uuid: str | None = None, node: str = "node-1") -> observer_pb2.GetFlowsResponse:
     made = observer_pb2.GetFlowsResponse(flow=flow(uuid or str(time_ns), time_ns), node_name=node)
     made.time.FromNanoseconds(time_ns)
     return made
 
 
-def reader(*, follow=True, since_ns=None):
+def reader(*, follow: bool = True, since_ns: int | None = None) -> PlainReader:
     return PlainReader("node-1", Tables(), follow=follow, since_ns=since_ns)
 
 
-def test_ends_are_taken_out_and_the_rest_stays():
+def test_ends_are_taken_out_and_the_rest_stays() -> None:
     whole = response(NOW)
     whole.flow.source.pod_name, whole.flow.destination_service.name = "cart-1", "till"
     whole.flow.l4.TCP.destination_port = 80
@@ -41,7 +47,7 @@ def test_ends_are_taken_out_and_the_rest_stays():
     assert (tables.nodes[int(batch.node[0])], batch.time_ns[0], batch.opener[0], batch.connections[0]) == ("node-1", NOW, 0, b"")
 
 
-def test_followed_flows_wait_until_they_are_in_order():
+def test_followed_flows_wait_until_they_are_in_order() -> None:
     plain = reader()
     batch, message = plain.read([response(NOW), response(NOW - 20 * MS)], NOW)
     assert len(batch) == 0
@@ -51,14 +57,14 @@ def test_followed_flows_wait_until_they_are_in_order():
     assert message.positions[0].watermark_ns == NOW
 
 
-def test_what_comes_later_than_that_is_given_at_once():
+def test_what_comes_later_than_that_is_given_at_once() -> None:
     plain = reader()
     plain.read([], NOW)
     batch, _ = plain.read([response(NOW - 2 * REORDER_NS)], NOW)
     assert len(batch) == 1
 
 
-def test_an_answer_that_ends_has_everything_at_its_end():
+def test_an_answer_that_ends_has_everything_at_its_end() -> None:
     plain = reader(follow=False)
     batch, _ = plain.read([response(NOW), response(NOW + MS)], 0)
     assert len(batch) == 0
@@ -67,11 +73,12 @@ def test_an_answer_that_ends_has_everything_at_its_end():
     assert message.watermark_ns == NOW + MS + 1
 
 
-def test_losses_and_states_pass():
+def test_losses_and_states_pass() -> None:
     lost = observer_pb2.GetFlowsResponse(node_name="node-2")
     lost.lost_events.num_events_lost, lost.lost_events.source = 3, flow_pb2.HUBBLE_RING_BUFFER
     odd = observer_pb2.GetFlowsResponse(node_name="node-2")
-    odd.lost_events.num_events_lost, odd.lost_events.source = 1, 99
+    unknown: Any = 99
+    odd.lost_events.num_events_lost, odd.lost_events.source = 1, unknown
     odd.time.FromSeconds(7)
     state = observer_pb2.GetFlowsResponse()
     state.node_status.node_names.append("node-3")
@@ -85,7 +92,7 @@ def test_losses_and_states_pass():
 
 
 @given(ages=st.lists(st.integers(0, 2 * REORDER_NS), max_size=30), cuts=st.lists(st.integers(0, 30), max_size=4))
-def test_everything_is_given_once_and_in_order_if_it_is_not_too_late(ages, cuts):
+def test_everything_is_given_once_and_in_order_if_it_is_not_too_late(ages: list[int], cuts: list[int]) -> None:
     plain, got, now = reader(), [], NOW
     flows = [response(NOW - age, f"{number}") for number, age in enumerate(ages)]
     edges = [0, *sorted(min(cut, len(flows)) for cut in cuts), len(flows)]
@@ -101,15 +108,16 @@ def test_everything_is_given_once_and_in_order_if_it_is_not_too_late(ages, cuts)
     assert sorted(got + uuids(batch)) == sorted(str(number) for number in range(len(ages)))
 
 
-async def test_responses_are_taken_together_also_none_and_an_error_comes_after_them():
-    async def stream():
+async def test_responses_are_taken_together_also_none_and_an_error_comes_after_them() -> None:
+    async def stream() -> AsyncIterator[observer_pb2.GetFlowsResponse]:
         yield response(1)
         yield response(2)
         await asyncio.sleep(0.2)
         yield response(3)
         raise PeerError(grpc.StatusCode.UNAVAILABLE, "gone")
 
-    got, gatherings = [], gathered(stream(), follow=True)
+    got: list[list[str]] = []
+    gatherings = gathered(stream(), follow=True)
     while len([each for each in got if each]) < 2:
         got.append([one.flow.uuid for one in await anext(gatherings)])
     assert [each for each in got if each] == [["1", "2"], ["3"]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stream_samples import AgentStream, Node, uuids
@@ -13,14 +15,15 @@ from flows.relay.merge import Lane, Merge
 class World:
     """Agents, one relay's answer, and its client, who keeps the last position of each node."""
 
-    def __init__(self, offsets):
+    def __init__(self, offsets: list[int]) -> None:
         self.nodes = [Node(f"node-{index}", offset=offset) for index, offset in enumerate(offsets)]
         self.now = 1_000
-        self.got, self.times = [], []
-        self.positions = {}
+        self.got: list[str] = []
+        self.times: list[int] = []
+        self.positions: dict[str, Position] = {}
         self.connect()
 
-    def connect(self):
+    def connect(self) -> None:
         """The client, anew: to a relay that knows nothing."""
         self.merge = Merge()
         self.streams, self.received = [], []
@@ -30,18 +33,18 @@ class World:
             self.streams.append(AgentStream(node, position))
             self.received.append(position)
 
-    def record(self, index, times):
+    def record(self, index: int, times: list[int]) -> None:
         """Flows of one node; a true time becomes one by its clock. Numbers are not quite in the order of times."""
         node = self.nodes[index]
         node.store(*(node.promised + time for time in times))
 
-    def tick(self):
+    def tick(self) -> None:
         """Time goes on; each agent has all flows before now in its store."""
         self.now += 10
         for node in self.nodes:
             node.promised = self.now + node.offset
 
-    def send(self, index):
+    def send(self, index: int) -> None:
         """An agent's next batch."""
         rows, watermark, position = self.streams[index].next()
         lane = self.merge.lanes[index]
@@ -52,18 +55,18 @@ class World:
             lane.advance(watermark - self.nodes[index].offset, 0.0)
         self.received[index] = position
 
-    def round(self, most):
+    def round(self, most: int | None) -> None:
         """What happens all the time: each agent sends a batch, the relay gives out what is in order, or a part of that."""
         self.tick()
         for index in range(len(self.nodes)):
             self.send(index)
         self.emit(most)
 
-    def cut(self, index):
+    def cut(self, index: int) -> None:
         """An agent's stream breaks, and goes on."""
         self.streams[index] = AgentStream(self.nodes[index], self.received[index])
 
-    def emit(self, most):
+    def emit(self, most: int | None) -> None:
         rows = self.merge.take(most)
         if rows is not None:
             self.got += uuids(rows.batch)
@@ -71,7 +74,7 @@ class World:
         for position in self.merge.positions():  # as they travel
             self.positions[position.node] = Position.FromString(position.SerializeToString())
 
-    def finish(self):
+    def finish(self) -> None:
         self.tick()
         for index, node in enumerate(self.nodes):
             while self.streams[index].waiting or self.streams[index].reach.received < len(node.times):
@@ -81,7 +84,7 @@ class World:
             lane.live = False
         self.emit(None)
 
-    def recorded(self):
+    def recorded(self) -> list[str]:
         return sorted(node.uuid(number) for node in self.nodes for number in range(len(node.times)))
 
 
@@ -105,7 +108,7 @@ OFFSETS = st.lists(st.integers(-500, 500), min_size=3, max_size=3)
 
 @settings(max_examples=400)
 @given(offsets=OFFSETS, steps=st.lists(CUT, min_size=15, max_size=60))
-def test_with_breaks_everything_is_delivered_exactly_once(offsets, steps):
+def test_with_breaks_everything_is_delivered_exactly_once(offsets: list[int], steps: list[tuple[Any, ...]]) -> None:
     world = World(offsets)
     for name, *arguments in steps:
         getattr(world, name)(*arguments)
@@ -115,7 +118,7 @@ def test_with_breaks_everything_is_delivered_exactly_once(offsets, steps):
 
 @settings(max_examples=300)
 @given(offsets=OFFSETS, steps=st.lists(st.one_of(STEP, st.tuples(st.just("cut"), NODE)), max_size=60))
-def test_without_breaks_of_the_client_the_order_is_exact(offsets, steps):
+def test_without_breaks_of_the_client_the_order_is_exact(offsets: list[int], steps: list[tuple[Any, ...]]) -> None:
     world = World(offsets)
     for name, *arguments in steps:
         getattr(world, name)(*arguments)
@@ -126,7 +129,9 @@ def test_without_breaks_of_the_client_the_order_is_exact(offsets, steps):
 
 @settings(max_examples=200)
 @given(offsets=OFFSETS, steps=st.lists(CUT, min_size=15, max_size=60), away=NODE, since=st.integers(0, 30))
-def test_what_comes_late_is_delivered_once_and_the_others_stay_in_order(offsets, steps, away, since):
+def test_what_comes_late_is_delivered_once_and_the_others_stay_in_order(
+    offsets: list[int], steps: list[tuple[Any, ...]], away: int, since: int
+) -> None:
     world = World(offsets)
     connected = 0
     for number, (name, *arguments) in enumerate(steps):

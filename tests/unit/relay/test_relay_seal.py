@@ -1,14 +1,21 @@
 """Positions of callers who may not see everything: they tell no number of flows, and what is forged is none."""
 
+from __future__ import annotations
+
 import asyncio
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from flow_agents import Caller, FlowAgent, Reading, asked, end, relay
+from flow_agents import Caller, FlowAgent, Reading, Served, asked, end, relay
 from stream_samples import position
 
 from flows.proto import flows_pb2
 from flows.relay.access.scope import Scope
 from flows.relay.seal import Seal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
 
 SHOP = frozenset({"shop"})
 JANE, JOE, ROOT = Scope("jane", SHOP), Scope("joe", SHOP), Scope("root", None)
@@ -16,26 +23,26 @@ GIVEN = position("node-1", instance=(1 << 64) - 1, first=3, received=1_234_567, 
 BY_TIME = flows_pb2.Position(node="node-1", watermark_ns=-5)
 
 
-def changed(given, **more):
+def changed(given: flows_pb2.Position, **more: Any) -> flows_pb2.Position:
     made = flows_pb2.Position()
     made.CopyFrom(given)
     made.MergeFrom(flows_pb2.Position(**more))
     return made
 
 
-def test_only_who_may_see_everything_gets_numbers():
+def test_only_who_may_see_everything_gets_numbers() -> None:
     sealed = Seal().close(GIVEN, JANE)
     assert (sealed.instance, getattr(sealed, "from"), sealed.received) == (0, 0, 0)
     assert (sealed.node, sealed.watermark_ns) == ("node-1", -5)
     assert Seal().close(GIVEN, ROOT) == GIVEN
 
 
-def test_equal_positions_do_not_look_alike():
+def test_equal_positions_do_not_look_alike() -> None:
     seal = Seal()
     assert seal.close(GIVEN, JANE).sealed != seal.close(GIVEN, JANE).sealed
 
 
-def test_what_was_sealed_is_opened_for_the_same_caller():
+def test_what_was_sealed_is_opened_for_the_same_caller() -> None:
     seal = Seal()
     assert seal.open(seal.close(GIVEN, JANE), JANE) == GIVEN
     assert seal.open(changed(seal.close(GIVEN, JANE), watermark_ns=99), JANE) == GIVEN, "the time is in it, too"
@@ -55,19 +62,19 @@ def test_what_was_sealed_is_opened_for_the_same_caller():
     ],
     ids=["plain", "short", "zeros", "another user's", "another node's", "another relay's", "both"],
 )
-def test_what_was_not_is_a_time_and_no_more(forged):
+def test_what_was_not_is_a_time_and_no_more(forged: Callable[[Seal], flows_pb2.Position]) -> None:
     seal = Seal()
     assert seal.open(forged(seal), JANE) == BY_TIME
 
 
-def shop_agent():
+def shop_agent() -> FlowAgent:
     agent = FlowAgent("node-1")
     for age in (900, 800, 700):
         agent.happen(age, source=end("bank", "b"), destination=end("bank", "b"))
     return agent
 
 
-async def followed(served, agent, resume=(), count=3):
+async def followed(served: Served, agent: FlowAgent, resume: Iterable[flows_pb2.Position] = (), count: int = 3) -> Reading:
     request = asked(follow=True)
     request.resume.extend(resume)
     reading = Reading(served.batches(request))
@@ -81,7 +88,7 @@ async def followed(served, agent, resume=(), count=3):
     return reading
 
 
-async def test_a_limited_follower_goes_on_exactly_and_learns_no_number(tmp_path):
+async def test_a_limited_follower_goes_on_exactly_and_learns_no_number(tmp_path: Path) -> None:
     agent = shop_agent()
     async with relay(tmp_path, agent, access=Caller(SHOP)) as served:
         first = await followed(served, agent)
@@ -97,11 +104,11 @@ async def test_a_limited_follower_goes_on_exactly_and_learns_no_number(tmp_path)
             assert one.sealed
 
 
-def is_shop(agent, ends):
+def is_shop(agent: FlowAgent, ends: Iterable[int]) -> bool:
     return any(agent.table[number].end.endpoint.namespace == "shop" for number in ends)
 
 
-async def test_a_forged_position_reaches_agents_as_a_time(tmp_path):
+async def test_a_forged_position_reaches_agents_as_a_time(tmp_path: Path) -> None:
     agent = shop_agent()
     began = agent.now()
     forged = position("node-1", instance=agent.stored.instance, first=1, received=2, watermark_ns=began)

@@ -41,7 +41,7 @@ async def test_a_limited_caller_learns_no_numbers_and_no_addresses() -> None:
         status = Status(pooled, "9.9")
         limited = await status.server_status(SHOP)
         assert (limited.num_flows, limited.max_flows, limited.seen_flows, limited.flows_rate) == (0, 0, 0, 0)
-        assert (limited.num_connected_nodes.value, limited.unavailable_nodes) == (1, [UNNAMED])
+        assert (limited.num_connected_nodes.value, list(limited.unavailable_nodes)) == (1, [UNNAMED])
         whole, part = (await status.nodes()).nodes, (await status.nodes(SHOP)).nodes
         assert {node.name: node.address for node in whole} == {"a": one.address, NOBODY: NOBODY}
         assert {node.name: node.state for node in part} == {"a": relay_pb2.NODE_CONNECTED, UNNAMED: relay_pb2.NODE_UNAVAILABLE}

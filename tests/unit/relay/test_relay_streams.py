@@ -53,7 +53,9 @@ async def test_a_slow_client_loses_flows_and_is_told_and_others_are_not_affected
     monkeypatch.setattr(agent.stored, "uuid", lambda number: f"{number}".ljust(1_000))  # gRPC itself keeps some MB for a client
     async with relay(tmp_path, agent) as served:
         slow, quick = served.batches(asked(follow=True)), Reading(served.batches(asked(follow=True)))
-        assert (await slow.read()).node_status  # and nothing more for now
+        message = await slow.read()
+        assert isinstance(message, flows_pb2.FlowBatch)
+        assert message.node_status  # and nothing more for now
         await quick.until(lambda reading: any(message.past for message in reading.messages))
         for _ in range(60):
             agent.happen(*[0] * 500)
@@ -63,6 +65,7 @@ async def test_a_slow_client_loses_flows_and_is_told_and_others_are_not_affected
         async with asyncio.timeout(20):
             while got + lost < total:
                 message = await slow.read()
+                assert isinstance(message, flows_pb2.FlowBatch)
                 got += len(message.flows)
                 losses = [loss for loss in message.losses if re.search("too slow", loss.reason)]
                 lost += sum(loss.count for loss in losses)

@@ -1,7 +1,10 @@
+from __future__ import annotations
+
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
-from flow_agents import FlowAgent, Reading, asked, end, relay
+from flow_agents import FlowAgent, PlainReading, asked, end, relay
 from stream_samples import batch
 
 from flows.flow.batch import BatchReader, BatchWriter
@@ -9,16 +12,23 @@ from flows.flow.ends import EndTable
 from flows.relay.merge import HIGHEST, Lane
 from flows.relay.tables import Tables
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
 
-def numbered(table, pods):
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def numbered(table: EndTable, pods: Iterable[str]) -> list[int]:
     return [table.number(end("shop", pod).SerializeToString(deterministic=True)) for pod in pods]
 
 
-def pods(table, numbers):
+def pods(table: EndTable, numbers: NDArray[np.uint32]) -> list[str]:
     return [table[number].end.endpoint.pod_name for number in numbers.tolist()]
 
 
-def test_new_tables_have_what_streams_and_waiting_flows_refer_to_and_nothing_else():
+def test_new_tables_have_what_streams_and_waiting_flows_refer_to_and_nothing_else() -> None:
     agents, tables, lane = EndTable(), Tables(most_ends=3), Lane()
     writer, reader = BatchWriter(agents, ["node-1"]), BatchReader(tables.ends, tables.nodes)
     numbered(tables.ends, ["of an agent that is gone"] * 2 + ["another"])
@@ -40,12 +50,17 @@ def test_new_tables_have_what_streams_and_waiting_flows_refer_to_and_nothing_els
 
 
 @pytest.mark.parametrize("foreign", [False, True])
-async def test_a_follower_does_not_notice_new_tables(tmp_path, monkeypatch, foreign):
-    made = []
-    monkeypatch.setattr("flows.relay.answer.Tables", lambda: made.append(Tables(most_ends=4)) or made[-1])
+async def test_a_follower_does_not_notice_new_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, foreign: bool) -> None:
+    made: list[Tables] = []
+
+    def small() -> Tables:
+        made.append(Tables(most_ends=4))
+        return made[-1]
+
+    monkeypatch.setattr("flows.relay.answer.Tables", small)
     agents = [FlowAgent("node-1"), FlowAgent("node-2")]
     async with relay(tmp_path, *agents, foreign=foreign) as served:
-        reading = Reading(served.flows(asked(follow=True).query))
+        reading = PlainReading(served.flows(asked(follow=True).query))
         await reading.until(lambda reading: reading.messages)
         first = made[0].ends
         await asyncio.sleep(0.3)

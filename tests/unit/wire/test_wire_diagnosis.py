@@ -21,25 +21,23 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
+    Serve = Callable[[ServerFiles | None], Awaitable[str]]
+
 NAME = "node-1.default.hubble-grpc.cilium.io"
 FLAGS = Flags(ca="--ca", cert="--cert", name="--name")
 
-Serve = "Callable[[ServerFiles | None], Awaitable[str]]"
-
 
 @pytest_asyncio.fixture
-async def serve() -> AsyncIterator[Callable[[ServerFiles | None], Awaitable[str]]]:
+async def serve() -> AsyncIterator[Serve]:
     """Starts servers on loopback and gives their addresses."""
     servers: list[grpc.aio.Server] = []
 
     async def start(files: ServerFiles | None) -> str:
         server = grpc.aio.server()
-        plain = files is None
-        port = (
-            server.add_insecure_port("127.0.0.1:0")
-            if plain
-            else server.add_secure_port("127.0.0.1:0", ServerTls(files).credentials())  # type: ignore[arg-type]
-        )
+        if files is None:
+            port = server.add_insecure_port("127.0.0.1:0")
+        else:
+            port = server.add_secure_port("127.0.0.1:0", ServerTls(files).credentials())
         await server.start()
         servers.append(server)
         return f"127.0.0.1:{port}"
@@ -67,7 +65,7 @@ def of(certificate: Certificate, client_ca: Certificate | None = None) -> Server
     return ServerFiles(certificate.cert_file, certificate.key_file, client_ca.cert_file if client_ca else None)
 
 
-async def test_nothing_is_wrong(serve, ca, tmp_path) -> None:  # type: ignore[no-untyped-def]
+async def test_nothing_is_wrong(serve: Serve, ca: Certificate, tmp_path: Path) -> None:
     client = issue(tmp_path, "client", ca)
     files = ClientFiles(ca.cert_file, client.cert_file, client.key_file)
     assert await ask(await serve(of(issue(tmp_path, "s", ca, (NAME,)), ca)), files) == ""
@@ -77,35 +75,37 @@ async def test_nothing_is_wrong(serve, ca, tmp_path) -> None:  # type: ignore[no
 @pytest.mark.parametrize(
     ("days", "said"), [((-3, -1), "its certificate expired on 2"), ((1, 2), "its certificate is valid only from 2")]
 )
-async def test_a_certificate_out_of_its_time(serve, ca, tmp_path, days, said) -> None:  # type: ignore[no-untyped-def]
+async def test_a_certificate_out_of_its_time(
+    serve: Serve, ca: Certificate, tmp_path: Path, days: tuple[int, int], said: str
+) -> None:
     address = await serve(of(issue(tmp_path, "s", ca, (NAME,), days)))
     assert said in await ask(address, ClientFiles(ca.cert_file))
 
 
-async def test_a_certificate_for_another_name(serve, ca, tmp_path) -> None:  # type: ignore[no-untyped-def]
+async def test_a_certificate_for_another_name(serve: Serve, ca: Certificate, tmp_path: Path) -> None:
     names = tuple(f"node-{number}.test" for number in range(7))
     address = await serve(of(issue(tmp_path, "s", ca, names)))
     said = await ask(address, ClientFiles(ca.cert_file))
     assert said.startswith(f"its certificate is for {', '.join(names[:5])} and 2 more, expected {NAME}: set --name")
 
 
-async def test_a_certificate_without_names(serve, ca, tmp_path) -> None:  # type: ignore[no-untyped-def]
+async def test_a_certificate_without_names(serve: Serve, ca: Certificate, tmp_path: Path) -> None:
     said = await ask(await serve(of(issue(tmp_path, "s", ca))), ClientFiles(ca.cert_file))
     assert "is for no name at all (subject CN=s)" in said
 
 
-async def test_a_certificate_of_an_unknown_ca(serve, ca, other, tmp_path) -> None:  # type: ignore[no-untyped-def]
+async def test_a_certificate_of_an_unknown_ca(serve: Serve, ca: Certificate, other: Certificate, tmp_path: Path) -> None:
     said = await ask(await serve(of(issue(tmp_path, "s", other, (NAME,)))), ClientFiles(ca.cert_file))
     assert said == "its certificate was issued by an unknown CA (CN=some other CA): --ca must have that CA's certificate"
 
 
-async def test_a_server_that_wants_a_certificate(serve, ca, tmp_path) -> None:  # type: ignore[no-untyped-def]
+async def test_a_server_that_wants_a_certificate(serve: Serve, ca: Certificate, tmp_path: Path) -> None:
     said = await ask(await serve(of(issue(tmp_path, "s", ca, (NAME,)), ca)), ClientFiles(ca.cert_file))
     assert said.startswith("the server wants a client certificate")
     assert said.endswith("give --cert")
 
 
-async def test_a_client_certificate_that_is_refused(serve, ca, other, tmp_path) -> None:  # type: ignore[no-untyped-def]
+async def test_a_client_certificate_that_is_refused(serve: Serve, ca: Certificate, other: Certificate, tmp_path: Path) -> None:
     address = await serve(of(issue(tmp_path, "s", ca, (NAME,)), ca))
     stranger = issue(tmp_path, "client", other)
     said = await ask(address, ClientFiles(ca.cert_file, stranger.cert_file, stranger.key_file))
@@ -115,11 +115,11 @@ async def test_a_client_certificate_that_is_refused(serve, ca, other, tmp_path) 
     assert said.startswith(f"our certificate {expired.cert_file} expired on 2")
 
 
-async def test_tls_to_a_server_without(serve, ca) -> None:  # type: ignore[no-untyped-def]
+async def test_tls_to_a_server_without(serve: Serve, ca: Certificate) -> None:
     assert "does not speak TLS: leave --ca out" in await ask(await serve(None), ClientFiles(ca.cert_file))
 
 
-async def test_plain_text_to_a_server_with_tls(serve, ca, tmp_path) -> None:  # type: ignore[no-untyped-def]
+async def test_plain_text_to_a_server_with_tls(serve: Serve, ca: Certificate, tmp_path: Path) -> None:
     server = issue(tmp_path, "s", ca, (NAME,))
     assert await ask(await serve(of(server)), None) == "the server speaks TLS: give --ca"
     assert await ask(await serve(of(server, ca)), None) == "the server speaks TLS: give --ca"
