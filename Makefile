@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-unit test-kernel test-cluster chaos lint format bench venv lock clean
+.PHONY: help run demo test test-unit test-kernel test-cluster chaos lint types format bench venv lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -36,11 +36,16 @@ test-cluster: venv ## tests with the demo cluster
 chaos: venv ## two minutes of kill -9 of agents, relay and API server at random, and whether the view stays true
 	$(SUDO) env CHAOS_SECONDS=120 $(BIN)/pytest -s --timeout 900 tests/cluster/test_chaos.py
 
-lint: venv ## ruff, mypy --strict, import rules
+lint: types ## ruff, mypy --strict, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(IMPORTED:%=-p flows.%)
 	$(BIN)/lint-imports
+
+# To mypy as to pytest, a module of tests has the name of its file, whatever the folder. Only conftest.py is in several folders,
+# so each is given by its path below .build/root, where its name is tests.unit.cli.conftest, say.
+types: venv ## mypy --strict: the product, benchmarks and tests
+	$(BIN)/mypy $(IMPORTED:%=-p flows.%)
+	MYPYPATH=$$(echo tests/*/ tests/unit/*/ | tr ' ' :) $(BIN)/mypy --exclude conftest bench tests .build/root/tests/{,*/,unit/*/}conftest.py
 
 format: venv ## put the code into the form that lint wants
 	$(BIN)/ruff check --fix .
@@ -78,10 +83,11 @@ clean: ## remove the venv and everything generated
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
 	touch $@
 
-# protoc names its output after the path below the import root, and mypy wants the packages there too: links make that root.
+# protoc names its output after the path below the import root, and mypy wants the packages and tests there too: links make that root.
 .build/proto: $(wildcard proto/*.proto) .build/python
 	mkdir -p .build/root/flows
 	for package in $(IMPORTED) bpf; do ln -sfn ../../../$$package .build/root/flows/$$package; done
+	ln -sfn ../../tests .build/root/tests
 	cd .build/root && ../../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. flows/proto/*.proto
 	rm -f proto/{flow,relay,extension}_pb2_grpc.py
 	touch $@
