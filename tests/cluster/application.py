@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from conftest import Demo
+    from demo_command import Demo
 
 Json = dict[str, Any]
 PORTS = range(20_000, 30_000)  # below the kernel's own choice (32768 on)

@@ -17,7 +17,7 @@ from flows.proto import extension_pb2, flow_pb2, flows_pb2, flows_pb2_grpc, obse
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from conftest import Demo
+    from demo_command import Demo
 
 Json = dict[str, Any]
 LONGEST_SECONDS = 60.0  # that a stream may be behind: one machine has it all, and full speed is more than it can show live

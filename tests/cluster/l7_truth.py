@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flows.demo import layout
 
 if TYPE_CHECKING:
-    from conftest import Demo
+    from demo_command import Demo
 
 Json = dict[str, Any]
 # demo/manifests/60-media.yaml: log_format exact

@@ -18,7 +18,7 @@ from flows.agent.probe.compile import PROGRAMS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Demo
+    from demo_command import Demo
 
 Json = dict[str, Any]
 # Programs that one agent loads: bpf/flows.c. Those of plaintext, which come some seconds later, are not counted.

@@ -29,7 +29,7 @@ from flows.demo import layout
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Answer, Demo
+    from demo_command import Answer, Demo
 
 Json = dict[str, Any]
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "20"))

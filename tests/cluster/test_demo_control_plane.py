@@ -22,7 +22,7 @@ from flows.demo import layout
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Demo
+    from demo_command import Demo
 
 Json = dict[str, Any]
 QUIET_SECONDS = 3.0

@@ -12,7 +12,7 @@ import pytest
 from waiting import eventually
 
 if TYPE_CHECKING:
-    from conftest import Demo
+    from demo_command import Demo
 
 NODE_PORT = """
 apiVersion: v1

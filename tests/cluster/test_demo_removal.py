@@ -19,7 +19,7 @@ from flows.demo.node import cgroups
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from conftest import Demo
+    from demo_command import Demo
 
 
 def lines(*argv: str) -> list[str]:

@@ -12,7 +12,7 @@ from waiting import eventually
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Demo
+    from demo_command import Demo
 
 WEB = """
 apiVersion: apps/v1

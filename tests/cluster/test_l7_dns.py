@@ -26,7 +26,7 @@ from flows.proto import extension_pb2
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Demo
+    from demo_command import Demo
 
 Json = dict[str, Any]
 RATE, SECONDS = 2_000, 10

@@ -12,7 +12,7 @@ from l7_truth import one
 from flows.proto import extension_pb2, flow_pb2
 
 if TYPE_CHECKING:
-    from conftest import Demo
+    from demo_command import Demo
 
 CALLS = ("Get:fig", "Get:missing", "Get:slow-80", "Watch:plum", "Get:broken", "Get:missing", "Get:kiwi")
 CODES = {"OK": 0, "NOT_FOUND": 5, "UNAVAILABLE": 14}

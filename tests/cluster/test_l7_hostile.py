@@ -15,7 +15,7 @@ from l7_truth import one, script
 from flows.demo import layout
 
 if TYPE_CHECKING:
-    from conftest import Demo
+    from demo_command import Demo
 
 Json = dict[str, Any]
 SEED = os.environ.get("HOSTILE_SEED", "1")

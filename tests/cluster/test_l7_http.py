@@ -19,7 +19,7 @@ from l7_truth import Log, Served, one, script, served
 from flows.proto import extension_pb2, flow_pb2
 
 if TYPE_CHECKING:
-    from conftest import Demo
+    from demo_command import Demo
 
 Json = dict[str, Any]
 RATE, SECONDS = 5_000, 20

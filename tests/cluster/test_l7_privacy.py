@@ -19,7 +19,7 @@ from flows.demo import layout
 from flows.proto import flow_pb2
 
 if TYPE_CHECKING:
-    from conftest import Demo
+    from demo_command import Demo
 
 Json = dict[str, Any]
 SETTLE_SECONDS = 3.0

@@ -22,7 +22,7 @@ from flows.proto import extension_pb2, flow_pb2
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Demo
+    from demo_command import Demo
 
 NAME = "secure.demo.svc.cluster.local"
 # Asks with Python's ssl module: SSL_write_ex and SSL_read_ex, where curl has SSL_write and SSL_read.

@@ -10,7 +10,7 @@ from told import NODES, moment, nanoseconds, node_of
 from waiting import eventually
 
 if TYPE_CHECKING:
-    from conftest import Answer, Demo
+    from demo_command import Answer, Demo
 
 Json = dict[str, Any]
 

@@ -27,7 +27,7 @@ from flows.proto import flow_pb2, flows_pb2, flows_pb2_grpc, observer_pb2
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from conftest import Demo
+    from demo_command import Demo
 
 Json = dict[str, Any]
 FOLLOW_SECONDS = 16  # until the client's end, 6 s before that the application's: an agent that was killed is back 1 to 5 s later

@@ -14,7 +14,7 @@ from flows.demo import layout
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Demo
+    from demo_command import Demo
 
 Json = dict[str, Any]
 
