@@ -80,12 +80,22 @@ class Judge:
         replied = server.answered is not None and server.state is State.ANSWERED
         took = _ms((server.answered or 0) - server.time)
         if replied and request.at_client is not None and (server.answered or 0) <= view.changed:
-            return Judgement(extension_pb2.LOST_TO_CLIENT, f"{got} and replied after {took}; {_node(view)} did not see the reply")
+            return self._lost_to_client(view, f"{got} and replied after {took}")
         if blamed := _blame(upstream, view, got):
             return blamed
         if not replied:
-            return Judgement(extension_pb2.SERVER_SILENT, f"{got} and sent no reply{self._alone(server.server, upstream)}")
+            return self._silent(view, server, got, upstream)
         return self._slow_server(request, server, f"{got} and replied after {took}, too late", upstream)
+
+    def _lost_to_client(self, view: View, replied: str) -> Judgement:
+        if flaw := self._reach.flaw(view.node, view.time, view.changed):
+            return Judgement(extension_pb2.FATE_UNKNOWN, f"{replied}; whether {_node(view)} got the reply was not seen: {flaw}")
+        return Judgement(extension_pb2.LOST_TO_CLIENT, f"{replied}; {_node(view)} did not see the reply")
+
+    def _silent(self, view: View, server: View, got: str, upstream: Sequence[Request]) -> Judgement:
+        if flaw := self._reach.flaw(server.node, server.time, view.changed):
+            return Judgement(extension_pb2.FATE_UNKNOWN, f"{got}; whether it replied was not seen: {flaw}")
+        return Judgement(extension_pb2.SERVER_SILENT, f"{got} and sent no reply{self._alone(server.server, upstream)}")
 
     def _slow_server(self, request: Request, server: View, took: str, upstream: Sequence[Request]) -> Judgement:
         if flaw := self._server_flaw(request):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from answer_samples import SECOND, START
 
 from flows.flow.batch import COLUMNS, Batch, BatchReader, BatchWriter, objects
 from flows.flow.ends import EndTable
@@ -21,6 +22,18 @@ def coverage(*, without: Sequence[str] = (), nodes: Sequence[str] = ("node-1", "
     for name in nodes:
         state = relay_pb2.NODE_UNAVAILABLE if name in without else relay_pb2.NODE_CONNECTED
         told.nodes.add(node=name, state=state)
+    return told
+
+
+def gap(
+    node: str, why: flows_pb2.GapReason = flows_pb2.LOST, *, nodes: Sequence[str] = ("node-1", "node-2")
+) -> flows_pb2.Coverage:
+    """All nodes answered; one lacks what was from a second before START to six after."""
+    told = coverage(nodes=nodes)
+    told.complete = False
+    missing = next(each for each in told.nodes if each.node == node).gaps.add(reason=why)
+    getattr(missing, "from").FromNanoseconds(START - SECOND)
+    missing.to.FromNanoseconds(START + 6 * SECOND)
     return told
 
 

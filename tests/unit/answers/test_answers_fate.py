@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from answer_feeds import coverage, fed, rows
+from answer_feeds import coverage, fed, gap, rows
 from answer_samples import (
     DNS_POD,
     SECOND,
@@ -26,7 +26,7 @@ from flows.flow.answers.dns import DnsAnswer
 from flows.flow.answers.fates import Fates
 from flows.flow.answers.told import extension_of, told
 from flows.flow.answers.view import view_of
-from flows.proto import extension_pb2
+from flows.proto import extension_pb2, flows_pb2
 from flows.proto.flow_pb2 import Flow
 
 if TYPE_CHECKING:
@@ -90,6 +90,21 @@ CASES = {
     ),
     "unknown: nobody knows where the server is": ([LOST], COMPLETE, "on a node that is not known"),
     "unknown: no coverage": ([LOST, *KNOWN], None, "the server does not tell what was watched"),
+    "unknown: the client's node has a gap": (
+        [LOST, server_view(LOST, took=0.001)],
+        gap("node-1"),
+        "replied after 1.0 ms; whether node-1 got the reply was not seen: node-1 has a gap then (it lost events)",
+    ),
+    "unknown: the server's node was down": (
+        [LOST, server_view(LOST)],
+        gap("node-2", flows_pb2.DOWN),
+        "kube-system/dns got it (seen on node-2); whether it replied was not seen: node-2 has a gap then (it was down)",
+    ),
+    "unknown: no coverage of what the server did": (
+        [LOST, server_view(LOST)],
+        None,
+        "whether it replied was not seen: the server does not tell what was watched",
+    ),
     "unknown: failure of a server that is not watched": (
         [Query("bad.example.com", server=UPSTREAM, rcode=2)],
         COMPLETE,
