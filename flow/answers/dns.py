@@ -24,7 +24,7 @@ from flows.flow.answers.dns_rows import (
     total_row,
 )
 from flows.flow.answers.drops import Drops
-from flows.flow.answers.fate import Judge, Judgement, troubled, upstream_of
+from flows.flow.answers.fate import Judge, Judgement, troubled
 from flows.flow.answers.latency import ACCURACY_NOTE
 from flows.flow.answers.parted import Parted
 from flows.flow.answers.reach import Reach
@@ -33,6 +33,7 @@ from flows.flow.answers.requests import SECOND, Request, Requests
 from flows.flow.answers.servers import Servers
 from flows.flow.answers.table import OTHER, Groups, Table, overflow_note
 from flows.flow.answers.told import told
+from flows.flow.answers.upstream import upstream_of
 from flows.flow.answers.view import SLOW_NS, State, is_slow, rcode_name, view_told
 from flows.proto import extension_pb2
 

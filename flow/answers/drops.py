@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from flows.flow.answers.recent import AFTER_NS, BEFORE_NS
+from flows.flow.answers.upstream import CLOCKS_NS, PATIENCE_NS
 from flows.flow.answers.view import nanoseconds
 from flows.proto import flow_pb2
 
@@ -44,4 +44,4 @@ class Drops:
     def why(self, view: View) -> str:
         """Of the query's packet, or ""."""
         time, why = self._drops.get((view.client.address, view.client.port), (0, ""))
-        return why if view.time - BEFORE_NS <= time <= view.time + AFTER_NS else ""
+        return why if view.time - CLOCKS_NS <= time <= view.time + PATIENCE_NS else ""

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from flows.flow.answers.view import SLOW_NS, State, View, is_slow, rcode_name
+from flows.flow.answers.place import told_apart
+from flows.flow.answers.upstream import blame, in_words
+from flows.flow.answers.view import State, View, is_slow, rcode_name
 from flows.proto import extension_pb2
 
 if TYPE_CHECKING:
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from flows.flow.answers.drops import Drops
     from flows.flow.answers.party import Party
     from flows.flow.answers.reach import Reach
-    from flows.flow.answers.recent import Recent
     from flows.flow.answers.requests import Request
     from flows.flow.answers.servers import Servers
 
@@ -35,13 +36,6 @@ def troubled(request: Request) -> bool:
     if view.state is State.ANSWERED:
         return bool(view.dns.rcode) or is_slow(view)
     return view.state is State.GIVEN_UP
-
-
-def upstream_of(request: Request, recent: Recent, servers: Servers) -> list[Request]:
-    """The server's own queries for the same name and type while it had this one."""
-    hosts = {request.at_server.server.address} if request.at_server is not None else set(servers.behind(request.view.server))
-    hosts |= {request.view.server.address, request.view.backend.address}
-    return recent.asked(request, hosts - {"", request.view.client.address})
 
 
 class Judge:
@@ -71,17 +65,17 @@ class Judge:
         if not upstream:
             return self._not_seen_at_server(view)
         got = f"{upstream[0].view.client.name} must have got it, for it asked in turn"
-        silent = Judgement(extension_pb2.SERVER_SILENT, f"{got} and was answered; its reply was not seen")
-        return _blame(upstream, view, got) or silent
+        evidence = f"{got} and was answered; whether it replied was not seen: its own view of the query is missing"
+        return self._blamed(request, upstream, got) or Judgement(extension_pb2.FATE_UNKNOWN, evidence)
 
     def _unanswered_by(self, request: Request, server: View, upstream: Sequence[Request]) -> Judgement:
         """By a server that was seen to get it."""
         view, got = request.view, f"{server.server.name} got it (seen on {server.node or 'its node'})"
         replied = server.answered is not None and server.state is State.ANSWERED
-        took = _ms((server.answered or 0) - server.time)
+        took = in_words((server.answered or 0) - server.time)
         if replied and request.at_client is not None and (server.answered or 0) <= view.changed:
             return self._lost_to_client(view, f"{got} and replied after {took}")
-        if blamed := _blame(upstream, view, got):
+        if blamed := self._blamed(request, upstream, got):
             return blamed
         if not replied:
             return self._silent(view, server, got, upstream)
@@ -122,7 +116,7 @@ class Judge:
         view = request.view
         assert view.dns is not None
         rcode = rcode_name(view.dns.rcode)
-        if blamed := _blame(upstream, view, f"{_server(request)} answered {rcode}"):
+        if blamed := self._blamed(request, upstream, f"{_server(request)} answered {rcode}"):
             return blamed
         if flaw := self._server_flaw(request):
             evidence = f"{rcode} from {view.server.name}; whether it asked an upstream was not seen: {flaw}"
@@ -132,22 +126,32 @@ class Judge:
 
     def _slow(self, request: Request, upstream: Sequence[Request]) -> Judgement:
         view, server = request.view, request.at_server
-        if blamed := _blame(upstream, view, f"{_server(request)} waited"):
+        if blamed := self._blamed(request, upstream, f"{_server(request)} waited"):
             return blamed
         if server is None or server.latency is None or view.latency is None:
             flaw = self._server_flaw(request) or "its own view of the query was not seen"
             return Judgement(extension_pb2.FATE_UNKNOWN, f"{view.server.name} or the way there: {flaw}")
-        took = _ms(server.latency)
+        took = in_words(server.latency)
         if 2 * server.latency < view.latency:
-            evidence = f"{server.server.name} answered within {took}: the rest of {_ms(view.latency)} passed on the way"
+            evidence = f"{server.server.name} answered within {took}: the rest of {in_words(view.latency)} passed on the way"
             return Judgement(extension_pb2.FATE_UNKNOWN, evidence)
         return self._slow_server(request, server, f"{server.server.name} took {took}", upstream)
+
+    def _blamed(self, request: Request, upstream: Sequence[Request], got: str) -> Judgement | None:
+        """What the upstream has to answer for, if it was seen that it did not do so."""
+        blamed = blame(upstream, request, got)
+        if blamed is None or (silent := blamed.silent) is None:
+            return Judgement(blamed.fate, blamed.evidence) if blamed is not None else None
+        if flaw := self._reach.flaw(silent.node, silent.time, max(silent.changed, request.view.changed)):
+            evidence = f"{got}; it asked {silent.server.name}; whether that answered was not seen: {flaw}"
+            return Judgement(extension_pb2.FATE_UNKNOWN, evidence)
+        return Judgement(blamed.fate, blamed.evidence)
 
     def _alone(self, server: Party, upstream: Sequence[Request]) -> str:
         """The end of a sentence about a server that has nobody to blame."""
         if upstream:
             return ", though its upstream had answered"
-        return "" if self._reach.hides(server) else "; it asked nobody else"
+        return "; it asked nobody else" if told_apart(server) and not self._reach.hides(server) else ""
 
     def _server_flaw(self, request: Request) -> str:
         """Why nothing is known of what the server did; "" if all of it is."""
@@ -155,7 +159,8 @@ class Judge:
         if self._reach.hides(view.server):
             return f"flows of the namespace {view.server.namespace} are not shown to you"
         if request.at_server is not None:
-            return self._reach.flaw(view.node, view.time, view.changed)
+            flaw = self._reach.flaw(view.node, view.time, view.changed)
+            return flaw or ("" if told_apart(view.server) else "it may have asked from another address")
         nodes = sorted(set(self._servers.behind(view.server).values()) - {""})
         if not nodes:
             return "the server is outside of what is watched" if not view.server.in_cluster else "the server's node is not known"
@@ -164,33 +169,9 @@ class Judge:
         return flaw or "none of its pods that are watched saw the query"
 
 
-def _blame(upstream: Sequence[Request], view: View, got: str) -> Judgement | None:
-    """What the server's upstream has to answer for; None: nothing, or there was none."""
-    if not upstream:
-        return None
-    assert view.dns is not None
-    last = upstream[-1].view
-    assert last.dns is not None
-    asked = f"{got}; it asked {last.server.name}"
-    if last.state is not State.ANSWERED:
-        return Judgement(extension_pb2.UPSTREAM_SLOW, f"{asked}, which did not answer")
-    if last.dns.rcode:
-        took = f" after {_ms(last.latency)}" if last.latency is not None else ""
-        return Judgement(extension_pb2.UPSTREAM_FAILED, f"{asked}, which answered {rcode_name(last.dns.rcode)}{took}")
-    patience = view.latency if view.state is State.ANSWERED and view.latency is not None else view.changed - view.time
-    waited = max((each.view.latency or 0) for each in upstream)
-    if waited > SLOW_NS and 2 * waited >= patience:
-        return Judgement(extension_pb2.UPSTREAM_SLOW, f"{asked}, which took {_ms(waited)}")
-    return None
-
-
 def _server(request: Request) -> str:
     return (request.at_server or request.view).server.name
 
 
 def _node(view: View) -> str:
     return view.node or "the client's node"
-
-
-def _ms(nanoseconds: int) -> str:
-    return f"{nanoseconds / 1e9:.1f} s" if nanoseconds >= 1_000_000_000 else f"{nanoseconds / 1e6:.1f} ms"

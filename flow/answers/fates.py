@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flows.flow.answers.drops import Drops
-from flows.flow.answers.fate import Judge, Judgement, troubled, upstream_of
+from flows.flow.answers.fate import Judge, Judgement, troubled
 from flows.flow.answers.reach import Reach
 from flows.flow.answers.recent import Recent
 from flows.flow.answers.requests import Request, Requests
 from flows.flow.answers.servers import Servers
+from flows.flow.answers.upstream import upstream_of
 from flows.flow.answers.view import State, view_told
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Recent: the newest DNS requests, by who asked for what and when, so that a server's own queries are found again."""
+"""Recent: the newest DNS requests, by who asked whom for what and when, so that a server's own queries are found again."""
 
 from __future__ import annotations
 
@@ -6,70 +6,97 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from flows.flow.answers.place import address_at, client_traits, server_traits
 from flows.flow.answers.requests import DNS_APART_NS, SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from flows.flow.answers.place import Trait
     from flows.flow.answers.requests import Request
 
-# A query of the server belongs to the one it got if it was sent from just before (clocks) to the end of any resolver's patience.
-BEFORE_NS, AFTER_NS = 50_000_000, 10 * SECOND
+    # Who, name, type, second.
+    Question = tuple[Trait, str, str, int]
+
 # Alike ones of one second that are looked at: more would tell the same.
 MOST_ALIKE = 32
-# Who asked, name, type, second.
-Question = tuple[str, str, str, int]
+
+
+class _Index:
+    """Requests by one of their ends. They are removed in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._by_question: dict[Question, deque[Request]] = {}
+
+    def add(self, questions: Iterable[Question], request: Request) -> None:
+        for question in questions:
+            self._by_question.setdefault(question, deque()).append(request)
+
+    def remove(self, questions: Iterable[Question]) -> None:
+        for question in questions:
+            alike = self._by_question[question]
+            alike.popleft()
+            if not alike:
+                del self._by_question[question]
+
+    def between(self, questions: Iterable[Question]) -> Iterator[Request]:
+        for question in questions:
+            yield from islice(self._by_question.get(question, ()), MOST_ALIKE)
 
 
 class Recent:
     """At most so many requests; the oldest go first."""
 
     def __init__(self, most: int) -> None:
-        self._by_question: dict[Question, deque[Request]] = {}
-        self._order: deque[tuple[Question, Request]] = deque()
+        self._asked, self._got = _Index(), _Index()
+        self._order: deque[tuple[Request, list[Question], list[Question]]] = deque()
         self._most = most
 
     def add(self, request: Request) -> None:
         """One more."""
-        view = request.view
-        assert view.dns is not None
-        question = (view.client.address, view.dns.name, view.dns.qtype, request.time // SECOND)
-        self._by_question.setdefault(question, deque()).append(request)
-        self._order.append((question, request))
+        server = request.at_server
+        asked = list(_questions(request, client_traits(request.view), request.time, request.time))
+        got = [] if server is None else list(_questions(request, server_traits(server), server.time, server.time))
+        self._asked.add(asked, request)
+        self._got.add(got, request)
+        self._order.append((request, asked, got))
         if len(self._order) > self._most:
-            oldest, _ = self._order.popleft()
-            alike = self._by_question[oldest]
-            alike.popleft()  # they are in the order in which they came
-            if not alike:
-                del self._by_question[oldest]
+            _, asked, got = self._order.popleft()
+            self._asked.remove(asked)
+            self._got.remove(got)
 
     def __iter__(self) -> Iterator[Request]:
         """The oldest first."""
-        return (request for _, request in self._order)
+        return (request for request, *_ in self._order)
 
-    def asked(self, request: Request, hosts: Iterable[str]) -> list[Request]:
-        """What these addresses asked, for the same name and type, while they had the request; in order of time."""
-        start = (request.at_server or request.view).time
-        near = [
-            each
-            for host in sorted(hosts)
-            for each in self._between(request, host, start - BEFORE_NS, start + AFTER_NS)
-            if each is not request
-        ]
+    def asked(self, request: Request, askers: Iterable[Trait], begin: int, end: int) -> list[Request]:
+        """What these asked, for the same name and type as the request, in that time; in order of time."""
+        found = dict.fromkeys(self._asked.between(_questions(request, askers, begin, end)))
+        near = [each for each in found if each is not request and begin <= each.time <= end]
         return sorted(near, key=lambda each: each.time)
+
+    def got(self, query: Request, begin: int, end: int) -> Iterator[Request]:
+        """What who asked this was itself asked, for the same name and type, and seen to get in that time."""
+        for each in self._got.between(_questions(query, client_traits(query.view), begin, end)):
+            if each.at_server is not None and begin <= each.at_server.time <= end:
+                yield each
 
     def twins(self, request: Request) -> Iterator[Request]:
         """Requests of which this may be another look: the same question of the same asker at the same time."""
-        for each in self._between(request, request.view.client.address, request.time - DNS_APART_NS, request.time + DNS_APART_NS):
-            if each is not request and _alike(each, request):
+        asker = address_at(request.view.client.address, request.view.node)
+        for each in self.asked(request, [asker], request.time - DNS_APART_NS, request.time + DNS_APART_NS):
+            if _alike(each, request):
                 yield each
 
-    def _between(self, request: Request, host: str, begin: int, end: int) -> Iterator[Request]:
-        dns = request.view.dns
-        assert dns is not None
-        for second in range(begin // SECOND, end // SECOND + 1):
-            alike = self._by_question.get((host, dns.name, dns.qtype, second), ())
-            yield from (each for each in islice(alike, MOST_ALIKE) if begin <= each.time <= end)
+
+def _questions(request: Request, ends: Iterable[Trait], begin: int, end: int) -> Iterator[Question]:
+    dns = request.view.dns
+    assert dns is not None
+    return (
+        (each, dns.name, dns.qtype, second)
+        for each in sorted(ends, key=str)
+        for second in range(begin // SECOND, end // SECOND + 1)
+    )
 
 
 def _alike(one: Request, other: Request) -> bool:
