@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
-from flows.flow.answers.upstream import CLOCKS_NS, PATIENCE_NS
+from flows.flow.answers.upstream import PATIENCE_NS
 from flows.flow.answers.view import nanoseconds
 from flows.proto import flow_pb2
 
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from flows.flow.answers.told import Told
     from flows.flow.answers.view import View
 
-# Those that came last.
-MOST_DROPS = 10_000
+# Sockets whose drops came last, and drops of one: resolvers that keep a socket for all queries have many.
+MOST_SOCKETS, MOST_OF_ONE = 10_000, 16
+# A node tells of a UDP packet's drop as it tells of its query: at once. What is dropped later is another query's.
+AT_ONCE_NS = 50_000_000
 # Errors of a local send or connect: the packet never left (errno(3)).
 _LOCAL_ERRORS = frozenset({"EPERM", "EACCES", "ENETUNREACH", "EHOSTUNREACH", "ENETDOWN", "EADDRNOTAVAIL", "ENOBUFS"})
 
@@ -23,7 +25,7 @@ class Drops:
     """DNS packets of which a flow says that they were dropped, by the client's address and port."""
 
     def __init__(self) -> None:
-        self._drops: OrderedDict[tuple[str, int], tuple[int, str]] = OrderedDict()
+        self._drops: OrderedDict[tuple[str, int], deque[tuple[int, str]]] = OrderedDict()
 
     def take(self, known: Told) -> None:
         """One more, if the flow tells of any."""
@@ -36,12 +38,15 @@ class Drops:
             self._add(client.address, client.port, nanoseconds(flow.time), why)
 
     def _add(self, address: str, port: int, time: int, why: str) -> None:
-        self._drops[address, port] = (time, why)
+        self._drops.setdefault((address, port), deque(maxlen=MOST_OF_ONE)).append((time, why))
         self._drops.move_to_end((address, port))
-        if len(self._drops) > MOST_DROPS:
+        if len(self._drops) > MOST_SOCKETS:
             self._drops.popitem(last=False)
 
     def why(self, view: View) -> str:
         """Of the query's packet, or ""."""
-        time, why = self._drops.get((view.client.address, view.client.port), (0, ""))
-        return why if view.time - CLOCKS_NS <= time <= view.time + PATIENCE_NS else ""
+        asked = view.time
+        until = asked + (AT_ONCE_NS if view.transport == "UDP" else PATIENCE_NS)  # TCP sends again
+        drops = self._drops.get((view.client.address, view.client.port), ())
+        near = [(abs(time - asked), why) for time, why in drops if asked - AT_ONCE_NS <= time <= until]
+        return min(near)[1] if near else ""

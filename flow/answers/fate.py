@@ -58,10 +58,10 @@ class Judge:
 
     def _unanswered(self, request: Request, upstream: Sequence[Request]) -> Judgement:
         view = request.view
-        if why := self._drops.why(view):
-            return Judgement(extension_pb2.NEVER_LEFT, f"{_node(view)} dropped it: {why}")
         if request.at_server is not None:
             return self._unanswered_by(request, request.at_server, upstream)
+        if why := self._drops.why(view):
+            return Judgement(extension_pb2.NEVER_LEFT, f"{_node(view)} dropped it: {why}")
         if not upstream:
             return self._not_seen_at_server(view)
         got = f"{upstream[0].view.client.name} must have got it, for it asked in turn"

@@ -11,8 +11,6 @@ from answer_samples import (
     SECOND,
     START,
     UPSTREAM,
-    VIP,
-    A,
     B,
     Pod,
     Query,
@@ -27,10 +25,10 @@ from flows.flow.answers.fates import Fates
 from flows.flow.answers.told import extension_of, told
 from flows.flow.answers.view import view_of
 from flows.proto import extension_pb2, flows_pb2
-from flows.proto.flow_pb2 import Flow
 
 if TYPE_CHECKING:
     from flows.flow.answers.fate import Judgement
+    from flows.proto.flow_pb2 import Flow
     from flows.proto.flows_pb2 import Coverage
 
 LOST = Query("lost.example.com", took=None, gave_up=5.0)
@@ -161,16 +159,6 @@ def test_whose_view_it_is_is_told_by_the_end_that_is_named_by_its_cgroup() -> No
             client.evidence, server.evidence = extension_pb2.PEER, extension_pb2.CGROUP
             flow.extensions.Pack(extension)
             assert view_of(flow).at_client is False  # type: ignore[union-attr]
-
-
-def test_a_dropped_packet_never_left() -> None:
-    drop = Flow(node_name="node-1", verdict="DROPPED", drop_reason_desc="POLICY_DENIED")
-    A.fill(drop, extension_pb2.EndpointDetail(), "source")
-    drop.IP.destination = VIP.address
-    drop.l4.UDP.source_port, drop.l4.UDP.destination_port = LOST.port, 53
-    drop.time.CopyFrom(LOST.flows()[0].time)
-    row = trouble(fed(DnsAnswer(), ordered([*LOST.flows(), drop]), COMPLETE))
-    assert (row["cause"], row["evidence"]) == ("NEVER_LEFT", "node-1 dropped it: POLICY_DENIED")
 
 
 def test_what_the_server_of_the_flow_says_goes_before_what_is_concluded_here() -> None:
