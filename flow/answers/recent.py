@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from flows.flow.answers.place import address_at, client_traits, server_traits
-from flows.flow.answers.requests import DNS_APART_NS, SECOND
+from flows.flow.answers.requests import DNS_APART_NS, SECOND, rank
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -103,4 +103,8 @@ def _alike(one: Request, other: Request) -> bool:
     mine, its = one.view, other.view
     assert mine.dns is not None
     assert its.dns is not None
-    return mine.dns.query_id == its.dns.query_id and mine.client.port == its.client.port
+    if mine.dns.query_id != its.dns.query_id or mine.client.port != its.client.port:
+        return False
+    if other.at_client is None and other.at_server is not None:
+        return rank(mine, its) is not None
+    return mine.server.address == its.server.address

@@ -183,9 +183,9 @@ class Requests:
         if view.dns is None:  # those of one connection come one after the other: in their order, whatever the clocks say
             return next((each for each in lone if abs(each.time - time) <= HTTP_APART_NS), None)
         near = [
-            (rank, apart, position, request)
+            (sure, apart, position, request)
             for position, request in enumerate(lone)
-            if (apart := abs(request.time - time)) <= DNS_APART_NS and (rank := _rank(request.view, view)) is not None
+            if (apart := abs(request.time - time)) <= DNS_APART_NS and (sure := rank(request.view, view)) is not None
         ]
         return min(near)[3] if near else None
 
@@ -240,13 +240,19 @@ def _group(view: View) -> tuple[Hashable, ...]:
     return (view.client.address, view.client.port, view.http.method, view.http.path)
 
 
-def _rank(one: View, other: View) -> int | None:
-    """How surely two views are of one request: 0 by the client's address and port, 1 by a DNS query's id; None: they are not."""
-    if one.client.port == other.client.port and one.client.address == other.client.address:
-        return 0
-    if one.dns is None or not one.dns.query_id:
-        return None
+def rank(one: View, other: View) -> int | None:
+    """How surely two views are of one request; None: they are not.
+
+    0 by the client's address and port and by the server, 1 by the client alone, 2 by a DNS query's id and the server: musl asks
+    all its servers at once, with one id and from one socket.
+    """
+    asker = one.client.port == other.client.port and one.client.address == other.client.address
+    if one.dns is None:
+        return 0 if asker else None
     client, server = (one, other) if one.at_client else (other, one)
     reached = {client.server.address, client.backend.address}
     same = server.server.address in reached or (client.server.service and client.server.service in server.server.services)
-    return 1 if same else None
+    if asker:
+        apart = client.server.pod and server.server.pod and client.server.pod != server.server.pod
+        return 0 if same else None if apart else 1
+    return 2 if same and one.dns.query_id else None

@@ -15,7 +15,7 @@ from flows.flow.answers.requests import (
     Request,
     _group,
     _identity,
-    _rank,
+    rank,
 )
 from flows.flow.answers.view import State
 
@@ -71,12 +71,12 @@ class PlainRequests:
     def _partner(self, view: View) -> Request | None:
         apart = DNS_APART_NS if view.dns is not None else HTTP_APART_NS
         near = [
-            (rank if view.dns is not None else 0, abs(each.time - view.time) if view.dns is not None else 0, position)
+            (sure if view.dns is not None else 0, abs(each.time - view.time) if view.dns is not None else 0, position)
             for position, each in enumerate(self._open)
             if _lacks(each, view)
             and _group(each.view) == _group(view)
             and abs(each.time - view.time) <= apart
-            and (rank := _rank(each.view, view)) is not None
+            and (sure := rank(each.view, view)) is not None
         ]
         return self._open[min(near)[2]] if near else None
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+from answer_feeds import coverage, fed, rows
 from answer_reference import PlainRequests
-from answer_samples import A, B, Call, Query, hubble, ordered, server_view
+from answer_samples import A, B, Call, Pod, Query, hubble, ordered, server_view
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.flow.answers import requests
+from flows.flow.answers.dns import DnsAnswer
 from flows.flow.answers.requests import Requests
 from flows.flow.answers.view import view_of
 
 if TYPE_CHECKING:
-    import pytest
-
     from flows.flow.answers.requests import Request
     from flows.proto.flow_pb2 import Flow
 
@@ -107,3 +108,27 @@ def test_a_call_is_not_looked_for_among_all_of_its_connection() -> None:
             made.add(view)
     assert len(made._open) == 200
     assert made._lone == {}
+
+
+# What musl sends: one question to all servers at once, with one id and from one socket.
+ONE_SERVER, OTHER_SERVER = Pod("kube-system/dnsx-1", "10.0.2.9", "node-2"), Pod("kube-system/dnsy-1", "10.0.3.9", "node-3")
+UNANSWERED = Query("x.example.com", server=ONE_SERVER, took=None, gave_up=5.0)
+ANSWERED = Query("x.example.com", server=OTHER_SERVER, at=0.00002, took=0.002, number=2)
+ALL_NODES = coverage(nodes=["node-1", "node-2", "node-3"])
+
+
+@pytest.mark.parametrize("seen_at", [0.00032, -0.00008])  # also by a clock that is behind
+def test_what_is_asked_of_two_servers_at_once_is_not_answered_by_the_other(seen_at: float) -> None:
+    answered_by = server_view(ANSWERED, server=OTHER_SERVER, node="node-3", at=seen_at, took=0.0015)
+    flows = ordered(flow for query in (UNANSWERED, ANSWERED, answered_by) for flow in query.flows())
+    found = {row["server"]: row["cause"] for row in rows(fed(DnsAnswer(), flows, ALL_NODES))}
+    assert found == {"kube-system/dnsx": "LOST_TO_SERVER", "kube-system/dnsy": None}
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_nor_is_it_after_a_second_look(*, again: bool) -> None:
+    """Whether the look brings the view of the client with that of the server or not."""
+    answered_by = server_view(ANSWERED, server=OTHER_SERVER, node="node-3", took=0.0015)
+    first = ordered(UNANSWERED.flows() + (ANSWERED.flows() if again else []))
+    answer = fed(DnsAnswer(filtered=True), first, ALL_NODES, look=answered_by.flows())
+    assert {row["server"]: row["cause"] for row in rows(answer)}["kube-system/dnsx"] == "LOST_TO_SERVER"
