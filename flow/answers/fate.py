@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flows.flow.answers.party import Party
     from flows.flow.answers.reach import Reach
     from flows.flow.answers.requests import Request
-    from flows.flow.answers.servers import Servers
+    from flows.flow.answers.servers import Homes, Servers
 
 
 class Judgement(NamedTuple):
@@ -97,20 +97,19 @@ class Judge:
         return Judgement(extension_pb2.SERVER_SLOW, f"{took}{self._alone(server.server, upstream)}")
 
     def _not_seen_at_server(self, view: View) -> Judgement:
-        server, until = view.server, view.changed
-        behind = self._servers.behind(server) or ({view.backend.address: view.backend.node} if view.backend.node else {})
-        nodes = sorted(set(behind.values()) - {""})
-        if not nodes:
+        server, homes = view.server, self._servers.homes(view)
+        if not homes.nodes:
             where = "outside the cluster" if not server.in_cluster and server.reserved else "on a node that is not known"
             return Judgement(extension_pb2.FATE_UNKNOWN, f"{server.name} is {where}, so whether it got the query was not seen")
-        flaw = next((flaw for node in nodes if (flaw := self._reach.flaw(node, view.time, until))), "")
-        if server.service:  # any pod behind it may have been meant, also one that was never seen
-            flaw = flaw or self._reach.flaw_anywhere(view.time, until)
-        if flaw:
+        if flaw := self._flaw_at(homes, view):
             return Judgement(extension_pb2.FATE_UNKNOWN, f"not seen at {server.name}, but {flaw}")
-        return Judgement(
-            extension_pb2.LOST_TO_SERVER, f"left {_node(view)}, not seen at {server.name}, though {', '.join(nodes)} lost nothing"
-        )
+        left = f"left {_node(view)}, not seen at {server.name}, though {', '.join(homes.nodes)} lost nothing"
+        return Judgement(extension_pb2.LOST_TO_SERVER, left)
+
+    def _flaw_at(self, homes: Homes, view: View) -> str:
+        """Why a query that was not seen at its server may have been there."""
+        flaw = next((flaw for node in homes.nodes if (flaw := self._reach.flaw(node, view.time, view.changed))), "")
+        return flaw or (self._reach.flaw_anywhere(view.time, view.changed) if homes.anywhere else "")
 
     def _failed(self, request: Request, upstream: Sequence[Request]) -> Judgement:
         view = request.view
@@ -161,7 +160,7 @@ class Judge:
         if request.at_server is not None:
             flaw = self._reach.flaw(view.node, view.time, view.changed)
             return flaw or ("" if told_apart(view.server) else "it may have asked from another address")
-        nodes = sorted(set(self._servers.behind(view.server).values()) - {""})
+        nodes = self._servers.homes(view).nodes
         if not nodes:
             return "the server is outside of what is watched" if not view.server.in_cluster else "the server's node is not known"
         flaw = next((flaw for node in nodes if (flaw := self._reach.flaw(node, view.time, view.changed))), "")

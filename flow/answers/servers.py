@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from flows.flow.answers.place import loopback, of_each_node
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,15 +17,22 @@ if TYPE_CHECKING:
 
 # Addresses and Services behind which pods were seen: those that were learnt or changed last.
 MOST_SERVERS = 10_000
-# Pods behind one Service.
-MOST_PODS = 256
+# Pods behind one Service, and nodes that have one address.
+MOST_PODS, MOST_NODES = 256, 16
+
+
+class Homes(NamedTuple):
+    """nodes: where a server may run, "" not among them. anywhere: also on others that were never seen to run it."""
+
+    nodes: list[str]
+    anywhere: bool
 
 
 class Servers:
     """Where DNS servers are, as queries that both ends saw have shown."""
 
     def __init__(self) -> None:
-        self._behind: OrderedDict[str, dict[str, str]] = OrderedDict()
+        self._behind: OrderedDict[str, dict[str, set[str]]] = OrderedDict()
         self._ends: set[tuple[str, str, tuple[str, ...]]] = set()  # that were learnt, and still are as they were
 
     def learn(self, request: Request) -> None:
@@ -59,18 +68,30 @@ class Servers:
             behind = self._behind.get(key)
             if behind is None:
                 behind = self._behind[key] = {}
-            if behind.get(address) == node:  # as nearly always
+            nodes = behind.get(address, set())
+            if node in nodes or len(nodes) >= MOST_NODES:  # as nearly always
                 continue
-            if address in behind or len(behind) < MOST_PODS:
-                behind[address] = node
+            if nodes or len(behind) < MOST_PODS:
+                behind[address] = nodes | {node}
             self._behind.move_to_end(key)
             self._ends.clear()
         while len(self._behind) > MOST_SERVERS:
             self._behind.popitem(last=False)
 
-    def behind(self, server: Party) -> dict[str, str]:
-        """Addresses of the servers behind an end, and their nodes; itself if its node is known."""
+    def behind(self, server: Party) -> dict[str, set[str]]:
+        """Addresses of the servers behind an end, and the nodes that have them; itself if its node is known."""
         found = dict(self._behind.get(server.address, {})) or dict(self._behind.get(server.service, {}))
         if server.node and not server.service:
-            found.setdefault(server.address, server.node)
+            found.setdefault(server.address, {server.node})
         return found
+
+    def homes(self, view: View) -> Homes:
+        """Where the server of a query runs, as far as that is known."""
+        server, behind = view.server, self.behind(view.server)
+        if loopback(server.address) or (behind and of_each_node(server.address)):
+            return Homes([view.node] if view.node else [], anywhere=False)
+        if not behind and view.backend.node:
+            behind = {view.backend.address: {view.backend.node}}
+        nodes = sorted(set[str]().union(*behind.values()) - {""})
+        # A Service may have pods that were never seen, and what several nodes have, others may have, too.
+        return Homes(nodes, bool(server.service) or any(len(each) > 1 for each in behind.values()))

@@ -78,7 +78,7 @@ def _askers(request: Request, servers: Servers) -> set[Trait]:
     if server is not None:
         found |= server_traits(server)
     else:
-        found |= {address_at(each, node) for each, node in servers.behind(view.server).items()}
+        found |= {address_at(each, view.node) for each in servers.behind(view.server)}
     return found - client_traits(view)
 
 
