@@ -127,14 +127,15 @@ class Causes:
         if not names:
             return {}
         coverage, doubt = await self._look(fates, portion, (*wanted, filters.of_drops()))
-        for each in portion:
+        asked_for = [each for each in portion if _name(each) in names]  # of others nobody told what their servers saw
+        for each in asked_for:
             fates.take(each.known)
         fates.settle()
         if homeless := fates.homeless():
             _, more = await self._look(fates, portion, filters.of_callers(homeless))
             doubt = doubt or more
-        told, asked_for = fates.judged(coverage, doubt), {identity_of(each.view) for each in portion if _name(each) in names}
-        return {identity: judgement for identity, judgement in told.items() if identity in asked_for}
+        told, mine = fates.judged(coverage, doubt), {identity_of(each.view) for each in asked_for}
+        return {identity: judgement for identity, judgement in told.items() if identity in mine}
 
     async def _look(self, fates: Fates, portion: Sequence[Trouble], wanted: Sequence[FlowFilter]) -> tuple[Coverage | None, str]:
         """Put in what all nodes have of the time of these troubles. Gives how far that can be trusted. Raises _Refused."""

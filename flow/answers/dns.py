@@ -33,6 +33,7 @@ from flows.flow.answers.requests import SECOND, Request, Requests
 from flows.flow.answers.servers import Servers
 from flows.flow.answers.table import OTHER, Groups, Table, overflow_note
 from flows.flow.answers.told import told
+from flows.flow.answers.unseen import Unseen
 from flows.flow.answers.upstream import upstream_of
 from flows.flow.answers.view import SLOW_NS, State, is_slow, rcode_name, view_told
 from flows.proto import extension_pb2
@@ -72,7 +73,7 @@ class DnsAnswer:
         self._covered = 0  # up to when coverage was told
         self._parted = Parted(parted=parted)
         self._requests, self._others = Requests(), Requests()
-        self._reach, self._servers, self._drops = Reach(), Servers(), Drops()
+        self._reach, self._servers, self._drops, self._unseen = Reach(), Servers(), Drops(), Unseen()
         self._groups: Groups[Group] = Groups(lambda _: Group(), OTHER_KEY)
         self._totals: Groups[Total] = Groups(lambda _: Total(), (OTHER, OTHER))
         self._recent = Recent(MOST_RECENT)
@@ -182,6 +183,8 @@ class DnsAnswer:
             self._servers.learn(request)
             self._recent.add(request)
             self._complete(request)
+        if names and not doubt:
+            self._learn_unseen(names)
         self._others = Requests()
         self._judgements.clear()
         if len(self._looked) > MOST_RECENT:
@@ -189,6 +192,14 @@ class DnsAnswer:
             self._doubts.clear()
         self._looked |= dict.fromkeys(self._asked_for, self._requests.watermark)
         self._covered = self._requests.watermark
+
+    def _learn_unseen(self, names: set[str]) -> None:
+        """What is not seen at any server although a second look was for its name."""
+        began, (_, end) = self.began(), self._requests.whole
+        for request in self._recent:
+            view = request.view
+            if began is not None and view.dns is not None and view.dns.name in names:
+                self._unseen.learn(request, began, end)
 
     def end(self) -> None:
         """Nothing else comes."""
@@ -221,6 +232,8 @@ class DnsAnswer:
         self._recent.add(request)
         if self._parted.leaves_out(request):
             return
+        if not self._filtered:  # else the server's view may not have been asked for
+            self._unseen.learn(request, *self._requests.whole)
         key = Key(view.client.name, view.server.name, dns.name, dns.qtype, self._result(request))
         self._groups[key].add(request)
         self._totals[view.client.name, view.server.name].add(request, key.result)
@@ -256,7 +269,7 @@ class DnsAnswer:
         upstream = upstream_of(request, self._recent, self._servers)
         doubt = self._doubts.get(view.dns.name)
         reach = self._reach.doubtful(doubt) if doubt else self._reach
-        judgement = Judge(reach, self._servers, self._drops).fate(request, upstream)
+        judgement = Judge(reach, self._servers, self._drops, self._unseen).fate(request, upstream)
         if view.changed < self._requests.watermark - YOUNG_NS:
             self._judgements[request] = judgement
         return judgement

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from flows.flow.answers.reach import Reach
     from flows.flow.answers.requests import Request
     from flows.flow.answers.servers import Homes, Servers
+    from flows.flow.answers.unseen import Unseen
 
 
 class Judgement(NamedTuple):
@@ -41,8 +42,8 @@ def troubled(request: Request) -> bool:
 class Judge:
     """Tells fates with what is known of nodes, servers and drops so far."""
 
-    def __init__(self, reach: Reach, servers: Servers, drops: Drops) -> None:
-        self._reach, self._servers, self._drops = reach, servers, drops
+    def __init__(self, reach: Reach, servers: Servers, drops: Drops, unseen: Unseen) -> None:
+        self._reach, self._servers, self._drops, self._unseen = reach, servers, drops, unseen
 
     def fate(self, request: Request, upstream: Sequence[Request]) -> Judgement:
         """Of a troubled request. upstream: the server's own queries about it (upstream_of)."""
@@ -103,6 +104,9 @@ class Judge:
             return Judgement(extension_pb2.FATE_UNKNOWN, f"{server.name} is {where}, so whether it got the query was not seen")
         if flaw := self._flaw_at(homes, view):
             return Judgement(extension_pb2.FATE_UNKNOWN, f"not seen at {server.name}, but {flaw}")
+        if self._answers_unseen(homes, view):
+            why = "others that it answered were not seen there either: it may also run where nobody watches"
+            return Judgement(extension_pb2.FATE_UNKNOWN, f"not seen at {server.name}, but {why}")
         left = f"left {_node(view)}, not seen at {server.name}, though {', '.join(homes.nodes)} lost nothing"
         return Judgement(extension_pb2.LOST_TO_SERVER, left)
 
@@ -110,6 +114,10 @@ class Judge:
         """Why a query that was not seen at its server may have been there."""
         flaw = next((flaw for node in homes.nodes if (flaw := self._reach.flaw(node, view.time, view.changed))), "")
         return flaw or (self._reach.flaw_anywhere(view.time, view.changed) if homes.anywhere else "")
+
+    def _answers_unseen(self, homes: Homes, view: View) -> bool:
+        """Whether the server answered any query that was not seen at it, though it would have been."""
+        return any(not self._flaw_at(homes, each) for each in self._unseen.like(view))
 
     def _failed(self, request: Request, upstream: Sequence[Request]) -> Judgement:
         view = request.view

@@ -10,6 +10,7 @@ from flows.flow.answers.reach import Reach
 from flows.flow.answers.recent import Recent
 from flows.flow.answers.requests import Request, Requests
 from flows.flow.answers.servers import Servers
+from flows.flow.answers.unseen import Unseen
 from flows.flow.answers.upstream import upstream_of
 from flows.flow.answers.view import State, view_told
 
@@ -31,7 +32,7 @@ class Fates:
 
     def __init__(self) -> None:
         self._requests, self._found = Requests(), list[Request]()
-        self._servers, self._drops = Servers(), Drops()
+        self._servers, self._drops, self._unseen = Servers(), Drops(), Unseen()
 
     def take(self, known: Told) -> None:
         """One flow: a view of a query, or what else tells of servers and drops."""
@@ -48,6 +49,7 @@ class Fates:
         new = list(self._requests.end())
         for request in new:
             self._servers.learn(request)
+            self._unseen.learn(request, *self._requests.whole)
         self._found += new
 
     def homeless(self) -> list[str]:
@@ -61,7 +63,7 @@ class Fates:
         for request in self._found:
             recent.add(request)
         reach = Reach(*([coverage] if coverage is not None else []), doubt=doubt)
-        judge = Judge(reach, self._servers, self._drops)
+        judge = Judge(reach, self._servers, self._drops, self._unseen)
         told: dict[Identity, Judgement] = {}
         for request in filter(troubled, self._found):
             judgement = judge.fate(request, upstream_of(request, recent, self._servers))

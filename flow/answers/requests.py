@@ -19,10 +19,16 @@ LINGER_NS, LATE_NS = 2 * SECOND, 4 * SECOND
 HOLD_NS = {"dns": 15 * SECOND, "http": 75 * SECOND}
 # How far apart two ends' views of one request may begin: less than resolvers wait before they ask again (1 s at least).
 DNS_APART_NS, HTTP_APART_NS = 900_000_000, 5 * SECOND
+# Between the clocks of two nodes: a relay corrects them to about a millisecond, NTP alone keeps them within some ten. Far less
+# than the second after which resolvers ask again: what a server does for the next attempt is not taken for this one's.
+CLOCKS_NS = 50_000_000
 # Requests without an outcome that are kept; beyond that the oldest are taken as they are.
 MOST_OPEN = 50_000
 # After so many changes of what is due when, it is looked at how much of that is out of date.
 SWEEP = 4_096
+
+# No time is later.
+MOST_NS = 1 << 63
 
 _ASKED, _GIVEN_UP, _ANSWERED = State.ASKED, State.GIVEN_UP, State.ANSWERED
 
@@ -73,7 +79,7 @@ class Requests:
     """Flows' views in, in about the order of their time; whole requests out, once nothing more is expected of them.
 
     cut_short: requests that were taken without an outcome because there were too many at once. late: answers that came after
-    their request had been counted as unanswered.
+    their request had been counted as unanswered. first: the time of the earliest flow.
     """
 
     def __init__(self, most: int = MOST_OPEN) -> None:
@@ -85,12 +91,12 @@ class Requests:
         # A dict is slow to tell its first key once many before it are gone.
         self._open: OrderedDict[Request, None] = OrderedDict()
         self._pushed = 0
-        self.watermark = 0
+        self.watermark, self.first = 0, MOST_NS
         self.cut_short = self.late = 0
 
     def add(self, view: View) -> None:
         """What one flow says of a request."""
-        self.watermark = max(self.watermark, view.changed)
+        self.watermark, self.first = max(self.watermark, view.changed), min(self.first, view.changed)
         identity = _identity(view)
         known = self._known(identity, view)
         if known is not None:
@@ -108,6 +114,11 @@ class Requests:
     def advance(self, time_ns: int) -> None:
         """Flows up to this time have come, if any did."""
         self.watermark = max(self.watermark, time_ns)
+
+    @property
+    def whole(self) -> tuple[int, int]:
+        """Of queries that began and ended between these times both ends' flows have come, however their clocks are off."""
+        return self.first + CLOCKS_NS, self.watermark - LINGER_NS
 
     def settled(self) -> Iterable[Request]:
         """Those of which nothing more is expected; each is given once."""

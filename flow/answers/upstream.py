@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from flows.flow.answers.place import address_at, client_traits, server_traits
-from flows.flow.answers.requests import DNS_APART_NS, SECOND
+from flows.flow.answers.requests import CLOCKS_NS, DNS_APART_NS, SECOND
 from flows.flow.answers.view import SLOW_NS, State, rcode_name
 from flows.proto import extension_pb2
 
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from flows.flow.answers.servers import Servers
     from flows.flow.answers.view import View
 
-# Between the clocks of two nodes: a relay corrects them to about a millisecond, NTP alone keeps them within some ten. Far less
-# than the second after which resolvers ask again: what a server does for the next attempt is not taken for this one's.
-CLOCKS_NS = 50_000_000
 # What a server does at once when it gets a query.
 AT_ONCE_NS = 50_000_000
 # The end of any resolver's patience.

@@ -187,6 +187,16 @@ async def test_nothing_is_said_of_a_name_that_cannot_be_asked_for(name: str) -> 
     assert counts == {"not looked into": 1, "LOST_TO_SERVER": 1}
 
 
+async def test_nothing_follows_from_what_was_not_asked_for() -> None:
+    """That no server was seen to get a query of a name that nobody can ask for: it says nothing of where the server runs."""
+    odd = Query("a\u0007b.example.com", at=-1.0, rcode=2, number=7, port=41_000)
+    known, later = (Query("ok.example.com", at=at, number=number, query_id=3) for at, number in ((-2.0, 90), (8.0, 91)))
+    _, counts = await shown(
+        Nodes(ordered([*both(known, server_view(known)), *LOST.flows(), *both(later, server_view(later))])), odd, LOST
+    )
+    assert counts == {"not looked into": 1, "LOST_TO_SERVER": 1}
+
+
 async def test_troubles_far_apart_get_looks_of_their_own_the_newest_first() -> None:
     old = Query("lost.example.com", at=-600.0, took=None, gave_up=5.0, number=2, query_id=9, port=40_001)
     nodes = Nodes(both(LOST, server_view(LOST)), both(old, server_view(old)))
