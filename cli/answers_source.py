@@ -15,7 +15,7 @@ from flows.flow.filter.selection import ALL, Selection
 from flows.proto import flows_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
     from flows.cli.answers_stream import Take
     from flows.cli.options import ObserveOptions
@@ -78,12 +78,16 @@ class ServerSource:
         self.coverage, self.unreadable = stream.coverage, stream.unreadable
 
     async def more(self, look: Look, take: Take) -> AsyncGenerator[GetFlowsResponse, None]:
+        told: list[Coverage | None] = []
         for options in again(self._options, look):
             stream = AnswerStream(self._way, options.request(), self._tell, take)
             async with aclosing(stream.responses()) as responses:
                 async for response in responses:
                     yield response
-            self._looked = stream.coverage
+            told.append(stream.coverage)
+            if options.deny and self.coverage is not None:  # what the first look should have brought is not brought now either
+                told.append(self.coverage)
+        self._looked = _together(told)
 
     def looked(self) -> Coverage | None:
         return self._looked
@@ -115,9 +119,7 @@ class FileSource:
         for response in self._replay(self._options, self._warn, told.append):
             yield response
         # A file is all there is, but for what was missing when it was written.
-        self.coverage = flows_pb2.Coverage(complete=all(each.complete for each in told))
-        for each in told:
-            self.coverage.nodes.extend(each.nodes)
+        self.coverage = _together(told) if told else flows_pb2.Coverage(complete=True)
 
     async def more(self, look: Look, take: Take) -> AsyncGenerator[GetFlowsResponse, None]:  # noqa: ARG002 - the same
         for options in again(self._options, look):
@@ -165,6 +167,17 @@ def again(options: ObserveOptions, look: Look) -> list[ObserveOptions]:
         return [main]
     until = min(old.since, old.until) if old.until is not None else old.since
     return [replace(main, deny=(), selection=replace(selection, until=until)), main]
+
+
+def _together(told: Sequence[Coverage | None]) -> Coverage | None:
+    """How far flows can be trusted that several answers brought; None: one of them does not tell."""
+    known = [each for each in told if each is not None]
+    if len(known) < len(told):
+        return None
+    found = flows_pb2.Coverage(complete=all(each.complete for each in known))
+    for each in known:
+        found.nodes.extend(each.nodes)
+    return found
 
 
 def _say_nothing(_: object) -> None:

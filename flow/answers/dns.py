@@ -122,7 +122,7 @@ class DnsAnswer:
 
     def cover(self, coverage: Coverage) -> None:
         """How far an answer of the server can be trusted."""
-        self._reach.add(coverage)
+        self._reach.add(coverage, None if self._filtered else self._requests.watermark)
         self._covered = self._requests.watermark
         self._judgements.clear()
 

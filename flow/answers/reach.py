@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from flows.flow.answers.former import BEGINNING, END, Flaw, Former
 from flows.flow.answers.view import nanoseconds
 from flows.proto import flows_pb2, relay_pb2
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from flows.flow.answers.party import Party
-    from flows.proto.flows_pb2 import Coverage, Gap, NodeCoverage
+    from flows.proto.flows_pb2 import Coverage, NodeCoverage
 
 _GAPS = {
     flows_pb2.DOWN: " (it was down)",
@@ -23,13 +26,29 @@ _GAPS = {
 _WITHOUT_LOSS = frozenset({flows_pb2.UNNAMED})
 
 
+class _Known(NamedTuple):
+    """A node, as one answer tells of it. away: why it has told nothing, of whatever time; "": it has."""
+
+    away: str
+    flaws: list[Flaw]
+
+    def flaw(self, from_ns: int, to_ns: int) -> str:
+        return self.away or next((each.why for each in self.flaws if each.touches(from_ns, to_ns)), "")
+
+    def former(self, since: int, until: int) -> list[Flaw]:
+        """The same once other answers have told of what was not between these times."""
+        flaws = [Flaw(each.begin, min(each.end, max(until, each.begin)), each.why) for each in self.flaws]
+        return [Flaw(since, until, self.away), *flaws] if self.away else flaws
+
+
 class Reach:
     """What coverage tells; several answers may tell of the same nodes. told: whether any did."""
 
     def __init__(self, *coverages: Coverage, doubt: str = "") -> None:
         """doubt: why nothing follows from what was not seen, whatever was watched; "": nothing speaks against it."""
         self.doubt = doubt
-        self._nodes: dict[str, list[NodeCoverage]] = {}
+        self._nodes: dict[str, list[_Known]] = {}
+        self._former, self._told_from, self._told_to = Former(), BEGINNING, BEGINNING
         self._nameless = False
         self.told = False
         # Those of which the caller may see flows; None: nobody limits what is shown.
@@ -37,14 +56,30 @@ class Reach:
         for coverage in coverages:
             self.add(coverage)
 
-    def add(self, coverage: Coverage) -> None:
-        """The end of one more answer."""
-        self.told = True
-        fresh: dict[str, list[NodeCoverage]] = {}
+    def add(self, coverage: Coverage, told_to: int | None = None) -> None:
+        """The end of one more answer.
+
+        told_to: where it does not bring again what former ones should have brought, up to when flows have come: their flaws stay
+        those of that time. None: it brings all that is looked into, and only its own flaws count.
+        """
+        fresh: dict[str, list[_Known]] = {}
         for node in coverage.nodes:
             self._nameless |= not node.node
-            fresh.setdefault(node.node, []).append(node)
+            fresh.setdefault(node.node, []).append(_known(node))
+        if told_to is not None:
+            if self.told:
+                self._remember(fresh)
+            self._told_from, self._told_to = self._told_to, told_to
+        self.told = True
         self._nodes |= fresh
+
+    def _remember(self, fresh: Iterable[str]) -> None:
+        """What the answer before lacked: nodes were away at some time since the one before that; or were not known."""
+        for name, told in self._nodes.items():
+            for each in told:
+                self._former.keep(name, each.former(self._told_from, self._told_to))
+        for name in set(fresh) - set(self._nodes):
+            self._former.keep(name, [Flaw(BEGINNING, self._told_to, f"{name} was not known then")])
 
     def doubtful(self, doubt: str) -> Reach:
         """A copy with this doubt."""
@@ -63,7 +98,8 @@ class Reach:
             return self.doubt or "the server does not tell what was watched"
         if node not in self._nodes:
             return f"{node or 'its node'} has no agent"
-        return next((flaw for each in self._nodes[node] if (flaw := _flaw(each, from_ns, to_ns))), "")
+        now = next((flaw for each in self._nodes[node] if (flaw := each.flaw(from_ns, to_ns))), "")
+        return now or self._former.flaw(node, from_ns, to_ns)
 
     def hides(self, end: Party) -> bool:
         """Whether flows of an end to others than the caller's own may be there without being shown."""
@@ -78,16 +114,16 @@ class Reach:
         return next((flaw for node in sorted(self._nodes) if (flaw := self.flaw(node, from_ns, to_ns))), "")
 
 
-def _flaw(node: NodeCoverage, from_ns: int, to_ns: int) -> str:
-    if node.state not in {relay_pb2.NODE_CONNECTED, relay_pb2.UNKNOWN_NODE_STATE}:
-        return f"{node.node} did not answer"
-    if node.HasField("from") and nanoseconds(getattr(node, "from")) > from_ns:
-        return f"{node.node} was not watched then"
-    gap = next((gap for gap in node.gaps if gap.reason not in _WITHOUT_LOSS and _within(gap, from_ns, to_ns)), None)
-    return f"{node.node} has a gap then{_GAPS.get(gap.reason, '')}" if gap is not None else ""
+def _known(node: NodeCoverage) -> _Known:
+    answered = node.state in {relay_pb2.NODE_CONNECTED, relay_pb2.UNKNOWN_NODE_STATE}
+    return _Known("" if answered else f"{node.node} did not answer", list(_flaws(node)))
 
 
-def _within(gap: Gap, from_ns: int, to_ns: int) -> bool:
-    begin = nanoseconds(getattr(gap, "from")) if gap.HasField("from") else None
-    end = nanoseconds(gap.to) if gap.HasField("to") else None
-    return (begin is None or begin <= to_ns) and (end is None or end >= from_ns)
+def _flaws(node: NodeCoverage) -> Iterator[Flaw]:
+    if node.HasField("from"):
+        yield Flaw(BEGINNING, nanoseconds(getattr(node, "from")) - 1, f"{node.node} was not watched then")
+    for gap in node.gaps:
+        if gap.reason not in _WITHOUT_LOSS:
+            begin = nanoseconds(getattr(gap, "from")) if gap.HasField("from") else BEGINNING
+            end = nanoseconds(gap.to) if gap.HasField("to") else END
+            yield Flaw(begin, end, f"{node.node} has a gap then{_GAPS.get(gap.reason, '')}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from answer_feeds import messages
-from answer_samples import START, A, B, Call, connection, ordered, server_view
+from answer_samples import START, A, B, Call, Query, connection, ordered, server_view
 from cli_answer_samples import BAD, COMMANDS_OF_ANSWERS, DNS_FLOWS, NEW, Capture, batch, found, response, written
 from cli_samples import answered, covered, refused
 from cli_server import Batches, Observer, Serve
@@ -56,6 +56,30 @@ def test_nothing_follows_from_what_a_second_look_lacks_that_brought_as_much_as_i
     service = Batches(answer=lambda _: [batch(flows), end], namespaces=[("", "kube-system"), ("", "demo")])
     assert main(["dns", "--from", "svc-a", *NEW, "-o", "json", "--server", serve(service)]) == 0
     (row,) = found(capsys.readouterr().out, "dns")
+    assert row["cause"] == cause
+    assert evidence in row["evidence"]
+
+
+@pytest.mark.parametrize(
+    ("bound", "cause", "evidence"),
+    [
+        ([], "unknown", "not seen at kube-system/kube-dns, but node-2 did not answer"),
+        (["--last", "100"], "LOST_TO_SERVER", "though node-2 lost nothing"),  # then all is asked for again
+    ],
+)
+def test_what_the_first_look_lacks_is_not_made_good_by_a_second_that_does_not_ask_for_it(
+    serve: Serve, capsys: Capture, bound: list[str], cause: str, evidence: str
+) -> None:
+    lost, known = Query("lost.example.com", took=None, gave_up=5.0), Query("ok.example.com", at=-1.0, number=90, query_id=3)
+    flows = ordered(flow for query in (lost, known, server_view(known)) for flow in query.flows())
+
+    def answer(request: FlowsRequest) -> list[Any]:
+        second = any(each.dns_query for each in request.query.whitelist)
+        return [batch(flows), covered(answered("node-1"), answered("node-2") if second else refused("node-2"))]
+
+    service = Batches(answer=answer, namespaces=[("", "kube-system"), ("", "demo")])
+    assert main(["dns", "--from", "svc-a", *(bound or NEW), "-o", "json", "--server", serve(service)]) == 0
+    row = next(row for row in found(capsys.readouterr().out, "dns") if row["name"] == "lost.example.com")
     assert row["cause"] == cause
     assert evidence in row["evidence"]
 
