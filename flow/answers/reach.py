@@ -22,6 +22,8 @@ _GAPS = {
     flows_pb2.LATE: " (it was not watched yet)",
     flows_pb2.SAMPLED: " (it looks at samples only)",
 }
+# Times of which it is remembered whether all nodes were seen.
+MOST_TIMES = 16_384
 # Flows are there, only names are not.
 _WITHOUT_LOSS = frozenset({flows_pb2.UNNAMED})
 
@@ -49,6 +51,7 @@ class Reach:
         self.doubt = doubt
         self._nodes: dict[str, list[_Known]] = {}
         self._former, self._told_from, self._told_to = Former(), BEGINNING, BEGINNING
+        self._anywhere: dict[tuple[int, int], str] = {}  # what was told of times, as one is asked for again and again
         self._nameless = False
         self.told = False
         # Those of which the caller may see flows; None: nobody limits what is shown.
@@ -72,6 +75,7 @@ class Reach:
             self._told_from, self._told_to = self._told_to, told_to
         self.told = True
         self._nodes |= fresh
+        self._anywhere.clear()
 
     def _remember(self, fresh: Iterable[str]) -> None:
         """What the answer before lacked: nodes were away at some time since the one before that; or were not known."""
@@ -111,7 +115,12 @@ class Reach:
             return self.doubt or "the server does not tell what was watched"
         if self._nameless or not self._nodes:
             return "not all nodes are known"
-        return next((flaw for node in sorted(self._nodes) if (flaw := self.flaw(node, from_ns, to_ns))), "")
+        if (known := self._anywhere.get((from_ns, to_ns))) is None:
+            known = next((flaw for node in sorted(self._nodes) if (flaw := self.flaw(node, from_ns, to_ns))), "")
+            if len(self._anywhere) >= MOST_TIMES:
+                self._anywhere.clear()
+            self._anywhere[from_ns, to_ns] = known
+        return known
 
 
 def _known(node: NodeCoverage) -> _Known:

@@ -8,6 +8,7 @@ import pytest
 from answer_feeds import coverage, gap, rows
 from answer_samples import DNS_POD, SECOND, START, B, Query, connection, ordered, server_view
 
+from flows.flow.answers import reach
 from flows.flow.answers.dns import DnsAnswer
 from flows.flow.answers.former import BEGINNING, END, MOST_FLAWS, Flaw, Former
 from flows.flow.answers.reach import Reach
@@ -103,3 +104,13 @@ def test_what_was_missing_is_bounded_and_never_less() -> None:
     assert not made.flaw("node-2", 997, 997)
     made.keep("node-3", [Flaw(0, 10, "away"), Flaw(10, 20, "away"), Flaw(30, 40, "away")])
     assert made._flaws["node-3"] == [Flaw(0, 20, "away"), Flaw(30, 40, "away")]
+
+
+def test_what_is_remembered_of_times_is_bounded_and_of_what_was_told_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "MOST_TIMES", 8)
+    made = Reach(ALL)
+    assert [made.flaw_anywhere(START + at, START + at) for at in range(100)] == [""] * 100
+    assert len(made._anywhere) <= 8
+    made.add(AWAY)
+    assert {made.flaw_anywhere(START + at, START + at) for at in range(100)} == {"node-2 did not answer"}
+    assert made.doubtful("too much of it").flaw_anywhere(START, START) == "too much of it"
