@@ -61,8 +61,10 @@ class Judge:
         view = request.view
         if request.at_server is not None:
             return self._unanswered_by(request, request.at_server, upstream)
-        if why := self._drops.why(view):
-            return Judgement(extension_pb2.NEVER_LEFT, f"{_node(view)} dropped it: {why}")
+        if (drop := self._drops.of(view)) is not None:
+            elsewhere = drop.node and view.node and drop.node != view.node
+            fate = extension_pb2.LOST_TO_SERVER if elsewhere else extension_pb2.NEVER_LEFT
+            return Judgement(fate, f"{drop.node or _node(view)} dropped it: {drop.why}")
         if not upstream:
             return self._not_seen_at_server(view)
         got = f"{upstream[0].view.client.name} must have got it, for it asked in turn"

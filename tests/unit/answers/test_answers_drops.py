@@ -26,8 +26,8 @@ TWO = replace(ONE, name="two.example.com", at=4.0, number=2, query_id=8)
 LATER = replace(TWO, at=20.0)
 
 
-def drop(at: float = 0.0, *, tcp: bool = False, port: int = ONE.port) -> Flow:
-    flow = Flow(node_name="node-1", verdict="DROPPED", drop_reason_desc="POLICY_DENIED")
+def drop(at: float = 0.0, *, tcp: bool = False, port: int = ONE.port, node: str = "node-1") -> Flow:
+    flow = Flow(node_name=node, verdict="DROPPED", drop_reason_desc="POLICY_DENIED")
     A.fill(flow, extension_pb2.EndpointDetail(), "source")
     flow.IP.destination = VIP.address
     layer4 = flow.l4.TCP if tcp else flow.l4.UDP
@@ -44,6 +44,10 @@ def causes(queries: list[Query], dropped: list[Flow]) -> dict[str, tuple[str, st
 
 def test_a_dropped_packet_never_left() -> None:
     assert causes([ONE], [drop()]) == {"one": ("NEVER_LEFT", "node-1 dropped it: POLICY_DENIED")}
+
+
+def test_what_another_node_dropped_did_leave() -> None:
+    assert causes([ONE], [drop(node="node-2")]) == {"one": ("LOST_TO_SERVER", "node-2 dropped it: POLICY_DENIED")}
 
 
 def test_a_drop_is_of_the_query_that_the_socket_sent_then() -> None:
@@ -67,9 +71,9 @@ def test_tcp_sends_again_for_a_while() -> None:
     made.take(told(drop(4.0, tcp=True)))
     view = view_of(ONE.flows()[0])
     assert view is not None
-    assert made.why(view) == ""
+    assert made.of(view) is None
     view.transport = "TCP"
-    assert made.why(view) == "POLICY_DENIED"
+    assert made.of(view) == (START + 4_000_000_000, "node-1", "POLICY_DENIED")
 
 
 def test_drops_are_bounded_by_sockets_and_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
