@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from flows.flow.answers.place import Trait
     from flows.flow.answers.requests import Request
 
-    # Who, name, type, second.
+    # Who, name, type, second or SLOT_NS.
     Question = tuple[Trait, str, str, int]
 
-# Alike ones of one second that are looked at: more would tell the same.
+# Alike ones of one second, or SLOT_NS, that are looked at: more would tell the same.
 MOST_ALIKE = 32
+# What a busy server gets of one name is looked at from the newest on: so many.
+SLOT_NS, MOST_GOT = 50_000_000, 256
 
 
 class _Index:
@@ -55,8 +57,8 @@ class Recent:
     def add(self, request: Request) -> None:
         """One more."""
         server = request.at_server
-        asked = list(_questions(request, client_traits(request.view), request.time, request.time))
-        got = [] if server is None else list(_questions(request, server_traits(server), server.time, server.time))
+        asked = _questions(request, client_traits(request.view), request.time, request.time, SECOND)
+        got = [] if server is None else _questions(request, server_traits(server), server.time, server.time, SLOT_NS)
         self._asked.add(asked, request)
         self._got.add(got, request)
         self._order.append((request, asked, got))
@@ -71,13 +73,14 @@ class Recent:
 
     def asked(self, request: Request, askers: Iterable[Trait], begin: int, end: int) -> list[Request]:
         """What these asked, for the same name and type as the request, in that time; in order of time."""
-        found = dict.fromkeys(self._asked.between(_questions(request, askers, begin, end)))
+        found = dict.fromkeys(self._asked.between(_questions(request, sorted(askers, key=str), begin, end, SECOND)))
         near = [each for each in found if each is not request and begin <= each.time <= end]
         return sorted(near, key=lambda each: each.time)
 
     def got(self, query: Request, begin: int, end: int) -> Iterator[Request]:
-        """What who asked this was itself asked, for the same name and type, and seen to get in that time."""
-        for each in self._got.between(_questions(query, client_traits(query.view), begin, end)):
+        """What who asked this was itself asked, for the same name and type, and seen to get in that time; the newest first."""
+        found = self._got.between(_questions(query, client_traits(query.view), begin, end, SLOT_NS))
+        for each in islice(found, MOST_GOT):
             if each.at_server is not None and begin <= each.at_server.time <= end:
                 yield each
 
@@ -89,14 +92,12 @@ class Recent:
                 yield each
 
 
-def _questions(request: Request, ends: Iterable[Trait], begin: int, end: int) -> Iterator[Question]:
+def _questions(request: Request, ends: Iterable[Trait], begin: int, end: int, width: int) -> list[Question]:
+    """The latest first. width: of a slot of time, ns."""
     dns = request.view.dns
     assert dns is not None
-    return (
-        (each, dns.name, dns.qtype, second)
-        for each in sorted(ends, key=str)
-        for second in range(begin // SECOND, end // SECOND + 1)
-    )
+    slots, name, qtype = range(end // width, begin // width - 1, -1), dns.name, dns.qtype
+    return [(each, name, qtype, slot) for slot in slots for each in ends]
 
 
 def _alike(one: Request, other: Request) -> bool:

@@ -184,3 +184,20 @@ def test_what_is_forgotten_is_not_found_by_any_end() -> None:
     assert len(list(recent)) == 2
     for index in (recent._asked, recent._got):
         assert {len(each) for each in index._by_question.values()} == {2}
+
+
+def test_what_a_server_got_is_found_among_many_of_the_same_name() -> None:
+    """A server that is asked for a name a thousand times in a second: which of them it asked its upstream for."""
+    many = [
+        replace(FAILED, at=0.1 + number / 1_250, number=100 + number, query_id=100 + number, port=41_000 + number)
+        for number in range(1_000)
+    ]
+    asked_last = replace(AGAIN, name=FAILED.name, at=0.91, number=5_000)
+    lost = replace(FAILED, took=None, gave_up=5.0)
+    queries = [lost, *KNOWN, asked_last, server_view(asked_last), upstream_query(asked_last, rcode=5)]
+    queries += [each for one in many for each in (one, server_view(one, number=one.number + 10_000))]
+    fates = Fates()
+    for flow in ordered(flow for query in queries for flow in query.flows()):
+        fates.take(told(flow))
+    fates.settle()
+    assert fates.judged(COMPLETE)[lost.node, lost.connection, lost.number].fate == extension_pb2.LOST_TO_SERVER
