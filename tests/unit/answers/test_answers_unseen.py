@@ -96,10 +96,11 @@ def test_they_are_bounded_and_tell_of_their_time_only(monkeypatch: pytest.Monkey
             assert view is not None
             requests.add(view)
     assert requests.whole == (START + CLOCKS_NS, START + 59 * SECOND + 1_000_000 - LINGER_NS)
-    for request in requests.end():
+    learnt = list(requests.end())
+    for request in learnt:
         made.learn(request, START, START + 60 * SECOND)
-        view = request.view
+    newest = learnt[-1].view
     assert [len(each) for each in made._queries.values()] == [unseen.MOST_OF_ONE] * 4
-    assert len(list(made.like(view))) == 2 * unseen.MOST_OF_ONE  # by address and by Service
-    view = replace(view, asked=START + 58 * SECOND + AROUND_NS)
-    assert {each.time - START for each in made.like(view)} == {58 * SECOND, 59 * SECOND}
+    assert len(list(made.like(newest))) == 2 * unseen.MOST_OF_ONE  # by address and by Service
+    later = replace(newest, asked=START + 58 * SECOND + AROUND_NS)
+    assert {each.time - START for each in made.like(later)} == {58 * SECOND, 59 * SECOND}
