@@ -49,15 +49,23 @@ def upstream_of(request: Request, recent: Recent, servers: Servers) -> list[Requ
     """The server's own queries for the same name and type while it had this one, without those that it made for others."""
     server, until = request.at_server, _until(request)
     begin = (server or request.view).time
-    found = recent.asked(request, _askers(request, servers), begin - CLOCKS_NS, until + CLOCKS_NS)
+    found = recent.asked(request, _askers(request, servers), begin - (PATIENCE_NS if server else CLOCKS_NS), until + CLOCKS_NS)
     if server is None:
         own = [each for each in found if not _for_another(each, request, recent, PATIENCE_NS)]
         # One that got the query would have asked at once: what begins later began with something else.
         return own if any(abs(each.time - begin) < DNS_APART_NS for each in own) else []
-    found = [each for each in found if _may_be_of(server, each.view)]
+    found = [each for each in found if _may_be_of(server, each.view) and _in_time(each, server, until)]
     if server.state is State.ANSWERED:  # whatever it had asked by then may have been waited for
-        return [each for each in found if each.view.node != server.node or each.time <= until]
+        return found
     return [each for each in found if each.time - begin <= AT_ONCE_NS or not _for_another(each, request, recent, AT_ONCE_NS)]
+
+
+def _in_time(query: Request, server: View, until: int) -> bool:
+    """Whether it began while the server had the request, or was answered then: what is asked already is not asked again."""
+    view, tolerance = query.view, CLOCKS_NS if query.view.node != server.node else 0
+    if query.time < server.time - CLOCKS_NS:
+        return view.state is State.ANSWERED and view.answered is not None and server.time <= view.answered <= until + tolerance
+    return server.state is not State.ANSWERED or query.time <= until + tolerance
 
 
 def _until(request: Request) -> int:
@@ -118,7 +126,7 @@ def _slow(upstream: Sequence[Request], request: Request, asked: str) -> Blame | 
     view, server = request.view, request.at_server
     until = server.answered if server is not None and server.answered is not None else view.changed
     patience = view.latency if view.state is State.ANSWERED and view.latency is not None else view.changed - view.time
-    waits = list(_waits(upstream, until))
+    waits = list(_waits(upstream, (server or view).time, until))
     waited = _together(waits)
     if waited <= SLOW_NS or 2 * waited < patience:
         return None
@@ -129,12 +137,13 @@ def _slow(upstream: Sequence[Request], request: Request, asked: str) -> Blame | 
     return Blame(extension_pb2.UPSTREAM_SLOW, evidence, worst.view if silent else None)
 
 
-def _waits(upstream: Sequence[Request], until: int) -> Iterator[Wait]:
+def _waits(upstream: Sequence[Request], since: int, until: int) -> Iterator[Wait]:
     """One that was not answered was waited for until the server asked the next, or answered without."""
     times = [*(each.time for each in upstream), max(until, upstream[-1].time)]
     for each, (begin, after) in zip(upstream, pairwise(times), strict=True):
         answered = each.view.state is State.ANSWERED
-        yield Wait(each.view, begin, begin + (each.view.latency or 0) if answered else after)
+        end = begin + (each.view.latency or 0) if answered else after
+        yield Wait(each.view, min(max(begin, since), end), end)
 
 
 def _together(waits: Sequence[Wait]) -> int:

@@ -29,7 +29,7 @@ KNOWN = [
 ]
 FAILED = Query("bad.example.com", rcode=2, took=0.001)
 OTHER = replace(FAILED, client=Pod("demo/other-1", "10.0.1.7", "node-1"), at=6.0, took=0.05, number=50, query_id=99, port=41_000)
-SOON = replace(OTHER, at=0.01)
+SOON, EARLIER = replace(OTHER, at=0.01), replace(OTHER, at=-1.0, took=2.0)
 SLOW = Query("slow.example.com", took=2.003)
 FIRST, SECOND_ONE = Pod("", "8.8.8.8"), Pod("", "8.8.4.4")
 
@@ -84,6 +84,22 @@ CASES = {
     ),
     "SERVER_REFUSED_IT: what was asked once it had answered": (
         [FAILED, server_view(FAILED, took=0.0005), OTHER, server_view(OTHER, took=0.049), upstream_query(OTHER, rcode=5)],
+        COMPLETE,
+        "answered SERVFAIL itself; it asked nobody else",
+    ),
+    "UPSTREAM_FAILED: what it had asked already is not asked again": (
+        [
+            replace(FAILED, took=1.0),
+            server_view(FAILED, took=0.9995),
+            EARLIER,
+            server_view(EARLIER, took=1.99),
+            upstream_query(EARLIER, took=1.989, rcode=5),
+        ],
+        COMPLETE,
+        "it asked 9.9.9.9, which answered REFUSED after 2.0 s",
+    ),
+    "SERVER_REFUSED_IT: what had been answered before": (
+        [FAILED, server_view(FAILED), EARLIER, server_view(EARLIER, took=0.5), upstream_query(EARLIER, took=0.4, rcode=5)],
         COMPLETE,
         "answered SERVFAIL itself; it asked nobody else",
     ),
