@@ -116,14 +116,17 @@ class FileSource:
         if self._options.input_file == "-":
             self._keep()
         told: list[Coverage] = []
-        for response in self._replay(self._options, self._warn, told.append):
+        passed_over: list[GetFlowsResponse] = []
+        for response in self._replay(self._options, self._warn, told.append, passed_over.append):
+            yield response
+        for response in passed_over:
             yield response
         # A file is all there is, but for what was missing when it was written.
         self.coverage = _together(told) if told else flows_pb2.Coverage(complete=True)
 
     async def more(self, look: Look, take: Take) -> AsyncGenerator[GetFlowsResponse, None]:  # noqa: ARG002 - the same
         for options in again(self._options, look):
-            for response in self._replay(options, _say_nothing, _say_nothing):
+            for response in self._replay(options, _say_nothing, _say_nothing, _say_nothing):
                 yield response
 
     def looked(self) -> Coverage | None:
@@ -140,11 +143,15 @@ class FileSource:
         self._options = replace(self._options, input_file=kept.name)
 
     def _replay(
-        self, options: ObserveOptions, warn: Callable[[str], None], covered: Callable[[Coverage], None]
+        self,
+        options: ObserveOptions,
+        warn: Callable[[str], None],
+        covered: Callable[[Coverage], None],
+        passed_over: Callable[[GetFlowsResponse], None],
     ) -> Iterator[GetFlowsResponse]:
         from flows.cli.replay import replay  # noqa: PLC0415 - NumPy and the filters are for files only
 
-        return replay(options, warn, covered)
+        return replay(options, warn, covered, passed_over)
 
     def close(self) -> None:
         """Removes what was kept."""

@@ -57,6 +57,8 @@ class Grammar:
         return (*FILTER_FLAGS.values(), *self.options.values())
 
 
+# Options whose values become parts of messages, as those of filters do.
+_TEXTS = frozenset({"field-mask", "allowlist", "denylist"})
 OBSERVE = Grammar("flows observe", _DESCRIPTION, _EXAMPLES, OPTIONS)
 
 
@@ -96,11 +98,14 @@ def flag_parser(grammar: Grammar) -> argparse.ArgumentParser:
     groups = {name: parser.add_argument_group(name) for name in dict.fromkeys(row.group for row in grammar.rows)}
     for row in FILTER_FLAGS.values():
         _declare(groups[row.group], row.name, row.short, row.help, row.constant, row.metavar)
+        if row.constant is not None:
+            texts = TRUE if row.constant in {"", "true"} else (row.constant,)
+            _declare_spellings(parser, row.name, dict.fromkeys(texts, row.constant))
     for option in grammar.options.values():
         constant = "true" if option.switch else None
         _declare(groups[option.group], option.name, option.short, option.help, constant, option.metavar)
         if option.switch:
-            _declare_spellings(parser, option.name, (*TRUE, *FALSE))
+            _declare_spellings(parser, option.name, {text: text for text in (*TRUE, *FALSE)})
     return parser
 
 
@@ -117,15 +122,15 @@ def _declare(group: Any, name: str, short: str, about: str, constant: str | None
     )
 
 
-def _declare_spellings(parser: argparse.ArgumentParser, name: str, texts: Sequence[str]) -> None:
-    """`--name=true` and the like, which Go's flags accept of a switch."""
-    for text in texts:
+def _declare_spellings(parser: argparse.ArgumentParser, name: str, values: Mapping[str, str]) -> None:
+    """`--name=true` and the like, which Go's flags accept of a switch. values: by what is written."""
+    for text, value in values.items():
         parser.add_argument(
             f"--{name}={text}",
             dest=name,
             action=_Record,
             nargs=0,
-            const=text,
+            const=value,
             help=argparse.SUPPRESS,
             default=argparse.SUPPRESS,
         )
@@ -150,20 +155,32 @@ def split_flags(grammar: Grammar, words: Sequence[str], env: Mapping[str, str]) 
         raise UsageError(_unknown(grammar, extra[0]))
     given: dict[str, list[str]] = {}
     for name, text in parsed.flags:
+        if name not in grammar.options or name in _TEXTS:
+            _check_text(name, text)
         if name in grammar.options:
             given.setdefault(name, []).append(text)
     settings = read_settings(given, env, options={**OPTIONS, **grammar.options})
     return settings, request_filters((name, text) for name, text in parsed.flags if name in FILTER_FLAGS)
 
 
+def _check_text(name: str, text: str) -> None:
+    """Raises UsageError for bytes that are no UTF-8, which messages cannot hold; paths of files may be such."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"--{name} {quote(text)}: expected UTF-8 text") from None
+
+
 def _with_values_joined(grammar: Grammar, words: Sequence[str]) -> list[str]:
     """`--flag value` as `--flag=value`, so that a value may be empty or begin with a hyphen, as in Go."""
     valued = {f"--{row.name}": row for row in grammar.rows if _takes_value(row)}
     valued |= {f"-{row.short}": row for row in grammar.rows if row.short and _takes_value(row)}
+    switches = {row.short: row for row in grammar.rows if row.short and not _takes_value(row)}
     joined, rest = [], iter(words)
     for word in rest:
         if word not in valued:
-            joined.append(word)
+            switch = switches.get(word[1:2]) if word[:1] == "-" and word[2:3] == "=" else None
+            joined.append(f"--{switch.name}={word[3:]}" if switch else word)  # argparse takes what follows for more switches
             continue
         value = next(rest, None)
         if value is None:

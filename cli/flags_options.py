@@ -141,7 +141,7 @@ _ROWS = (
     ),
     Option("until", _SELECT, "not after TIME", "", metavar="TIME"),
     Option("output", _OUTPUT, f"one of {', '.join(OUTPUTS)}", "compact", _output, "FORMAT", "o"),
-    Option("color", _OUTPUT, "auto, always or never", Color.AUTO, _choice(_names(Color)), "WHEN"),
+    Option("color", _OUTPUT, "auto, always or never", Color.AUTO, _choice(_names(Color), fold=True), "WHEN"),
     Option(
         "time-format",
         _OUTPUT,

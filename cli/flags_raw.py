@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from json import JSONDecodeError, JSONDecoder
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from flows.proto.flow_pb2 import FlowFilter
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+# What Go escapes; and controls and no characters, which YAML refuses or reads as something else, and a terminal obeys.
+_ESCAPED = re.compile("[<>&\u2028\u2029\x7f-\x9f\ufffe\uffff]")
 _EXPECTED = """expected FlowFilters in JSON, e.g. {"source_pod":["shop/"],"verdict":["DROPPED"]}"""
 
 
@@ -66,6 +69,4 @@ def filter_json(message: FlowFilter) -> str:
     values = json_format.MessageToDict(message, preserving_proto_field_name=True)
     ordered = {field.name: values[field.name] for field in FlowFilter.DESCRIPTOR.fields if field.name in values}
     text = json.dumps(ordered, ensure_ascii=False, separators=(",", ":"))
-    for rune in "<>&\u2028\u2029":
-        text = text.replace(rune, f"\\u{ord(rune):04x}")
-    return text
+    return _ESCAPED.sub(lambda rune: f"\\u{ord(rune[0]):04x}", text)

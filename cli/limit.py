@@ -1,4 +1,4 @@
-"""Limit: the newest or oldest N flows of a stream. What is not a flow comes along and does not count."""
+"""Limit: the newest or oldest N responses of a file, of whatever kind, as Hubble counts them there."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Everything:
 
 
 class Oldest:
-    """The first number flows."""
+    """The first ones."""
 
     def __init__(self, number: int) -> None:
         self._left = number
@@ -46,7 +46,7 @@ class Oldest:
     def push(self, response: GetFlowsResponse) -> Iterable[GetFlowsResponse]:
         if self.done:
             return ()
-        self._left -= response.HasField("flow")
+        self._left -= 1
         self.done = self._left == 0
         return (response,)
 
@@ -55,33 +55,24 @@ class Oldest:
 
 
 class Newest:
-    """The last number flows, and what came after the first of them."""
+    """The last ones."""
 
     done = False
 
     def __init__(self, number: int) -> None:
-        self._number = number
-        self._kept: deque[GetFlowsResponse] = deque()
-        self._flows = 0
+        self._kept: deque[GetFlowsResponse] = deque(maxlen=number)
 
     def push(self, response: GetFlowsResponse) -> Iterable[GetFlowsResponse]:
         self._kept.append(response)
-        self._flows += response.HasField("flow")
-        if self._flows > self._number:
-            self._drop_oldest()
         return ()
 
     def end(self) -> Iterable[GetFlowsResponse]:
-        kept, self._kept, self._flows = self._kept, deque(), 0
+        kept, self._kept = self._kept, deque(maxlen=self._kept.maxlen)
         return kept
-
-    def _drop_oldest(self) -> None:
-        while self._flows > self._number or not self._kept[0].HasField("flow"):
-            self._flows -= self._kept.popleft().HasField("flow")
 
 
 # Hubble's --all is a number that no ring holds; keeping everything until the end would only cost memory.
-_UNLIMITED = 1 << 63
+_UNLIMITED = 1 << 31
 
 
 def limit(selection: Selection) -> Limit:

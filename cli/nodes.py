@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flows.cli.print.escape import escape
 from flows.cli.print.status import duration
 from flows.cli.print.table import table
 from flows.cli.route import connection
 from flows.cli.servers import ServerError
+from flows.flow.protojson import to_json
 from flows.proto import relay_pb2
 
 if TYPE_CHECKING:
@@ -67,12 +68,8 @@ def _wide_row(node: Node) -> list[str]:
 
 
 def _json(nodes: Sequence[Node]) -> str:
-    """Hubble's: Go's encoding/json of the messages, indented. ASCII only, so that it is safe on a terminal."""
-    return json.dumps([_fields(node) for node in nodes], indent=2) + "\n"
-
-
-def _fields(message: Any) -> dict[str, Any]:
-    return {field.name: _fields(value) if field.message_type is not None else value for field, value in message.ListFields()}
+    """Hubble's: protojson of each, indented. ASCII only, so that it is safe on a terminal."""
+    return json.dumps([json.loads(to_json(node)) for node in nodes], indent=2) + "\n"
 
 
 NODE_FORMATS: Mapping[str, Callable[[Sequence[Node]], str]] = {

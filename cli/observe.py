@@ -33,7 +33,7 @@ def observe_file(options: ObserveOptions) -> Outcome:
     printer, outcome = Printer(options.output, sys.stdout, sys.stderr), Outcome()
     told: list[flows_pb2.Coverage] = []
     try:
-        for response in replay(options, _warn, told.append):
+        for response in replay(options, _warn, told.append, outcome.count):
             printer.write(response)
             outcome.count(response)
     finally:

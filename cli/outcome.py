@@ -24,7 +24,7 @@ class Outcome:
     unreadable: bool = False  # flows came that could not be shown
 
     def count(self, response: GetFlowsResponse) -> None:
-        """A response was shown."""
+        """A response was shown, or is of the stream and no flow."""
         if response.HasField("flow"):
             self.flows += 1
             return

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from flows.cli.options import ObserveOptions
+    from flows.flow.filter.selection import Selection
+
+    Response = observer_pb2.GetFlowsResponse
 
 # Bytes read at once: some hundred flows for the filters to work on; a pipe gives what it has.
 CHUNK_BYTES = 1 << 18
@@ -34,21 +37,35 @@ class ReplayError(Exception):
 
 
 def replay(
-    options: ObserveOptions, warn: Callable[[str], None], covered: Callable[[flows_pb2.Coverage], None]
+    options: ObserveOptions,
+    warn: Callable[[str], None],
+    covered: Callable[[flows_pb2.Coverage], None],
+    passed_over: Callable[[observer_pb2.GetFlowsResponse], None],
 ) -> Iterator[observer_pb2.GetFlowsResponse]:
-    """The responses in options.input_file that match, in the file's order. covered: takes what the file says of coverage.
+    """The responses in options.input_file that match, in the file's order.
 
-    Raises ReplayError for the file, FilterError for filters that cannot be.
+    covered: takes what the file says of coverage; passed_over: lost events and node states that the filters leave out. Raises
+    ReplayError for the file, FilterError for filters that cannot be.
     """
     path = options.input_file or "-"
     matches = compile_filters(options.allow, options.deny)
     bound, everything = limit(options.selection), replace(options.selection, number=0)
     for batch in _Reader(path, warn, covered).batches():
-        for response in choose(batch, matches, everything):
+        shown = choose(batch, matches, everything)
+        for response in _of_streams(batch, shown, everything):
+            passed_over(response)
+        for response in shown:
             yield from bound.push(response)
             if bound.done:
                 return
     yield from bound.end()
+
+
+def _of_streams(batch: list[Response], shown: list[Response], selection: Selection) -> list[Response]:
+    """Lost events and node states of the time that was asked for that are not shown."""
+    known = set(map(id, shown))
+    others = [each for each in batch if not each.HasField("flow") and id(each) not in known]
+    return choose(others, compile_filters(), selection)
 
 
 class _Reader:

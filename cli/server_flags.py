@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 _SERVER_OPTIONS = [row for row in OPTIONS.values() if row.group == OPTIONS["server"].group or row.name in {"config", "debug"}]
 
 
+# Hubble's other spellings of formats.
+_SPELLINGS = {"JSON": "json", "jsonpb": "json", "tab": "table"}
+
+
 def parse_server_flags(
     command: str, arguments: Sequence[str], env: Mapping[str, str], formats: Sequence[str], default: str
 ) -> tuple[ServerOptions, str]:
@@ -34,12 +38,13 @@ def parse_server_flags(
         close = nearest(extra[0].partition("=")[0], flags)
         hint = f"; did you mean {close}?" if close else f"; {command} --help lists all"
         raise UsageError(f'{command}: unexpected "{extra[0]}"{hint}')
-    if formats and parsed.output not in formats:
+    output = parsed.output if parsed.output in formats else _SPELLINGS.get(parsed.output, parsed.output)
+    if formats and output not in formats:
         close = nearest(parsed.output, formats)
         hint = f"; did you mean {close}?" if close else ""
         raise UsageError(f'--output "{parsed.output}": expected one of {", ".join(formats)}{hint}')
     given = [f"--{row.name}={text}" for row in _SERVER_OPTIONS for text in getattr(parsed, row.name)]
-    return parse_observe(given, env).server, parsed.output
+    return parse_observe(given, env).server, output
 
 
 def _parser(command: str, formats: Sequence[str], default: str) -> argparse.ArgumentParser:

@@ -40,13 +40,16 @@ _PROTOCOLS = {"TCP": 6, "UDP": 17, "ICMPv4": 1, "ICMPv6": 58, "SCTP": 132, "VRRP
 _WITH_PORTS = ("TCP", "UDP", "SCTP")
 _L7 = {"dns": L7_DNS, "http": L7_HTTP, "kafka": L7_KAFKA}
 _I64 = np.iinfo(np.int64)
+# Of no flow Hubble's filters take them for nothing at all, and what else they ask of for unset (pkg/hubble/filters).
+_NEVER_MISSING = ("verdict", "ip_version")
 
 
 class MessageTable:
     """Columns are made when first asked for, by one pass over the messages each."""
 
-    def __init__(self, flows: Sequence[Flow]) -> None:
-        self._flows = flows
+    def __init__(self, flows: Sequence[Flow], missing: Mask | None = None) -> None:
+        """missing: rows that stand for no flow, bool (n,)."""
+        self._flows, self._missing = flows, missing
         self._columns: dict[str, Any] = {}
 
     def __len__(self) -> int:
@@ -77,16 +80,21 @@ class MessageTable:
             return _encode(map(read, self._flows), len(self))
         if kind is Numbers:
             dtype = np.uint64 if name == "ip_trace_id" else np.int64
-            return Numbers(np.fromiter(map(read, self._flows), dtype, len(self)))
+            values = np.fromiter(map(read, self._flows), dtype, len(self))
+            if name in _NEVER_MISSING and self._missing is not None:
+                values[self._missing] = -1
+            return Numbers(values)
         return _pack([read(flow) for flow in self._flows])
 
 
 def choose(responses: Sequence[GetFlowsResponse], matches: Filter, selection: Selection) -> list[GetFlowsResponse]:
-    """The responses to show, in their order; what is not a flow bypasses the filter (selection.select)."""
-    exempt = np.fromiter((not response.HasField("flow") for response in responses), np.bool_, len(responses))
+    """The responses to show, in their order, of a file: lost events and node states pass a filter as a flow without fields would,
+    and count as one, as with `hubble observe --input-file` (hubble/cmd/observe/io_reader_observer.go).
+    """
+    missing = np.fromiter((not response.HasField("flow") for response in responses), np.bool_, len(responses))
     times = np.fromiter((_nanoseconds(response) for response in responses), np.int64, len(responses))
-    mask: Mask = matches(MessageTable([response.flow for response in responses]))
-    shown = select(mask, times, selection, exempt=exempt)
+    mask: Mask = matches(MessageTable([response.flow for response in responses], missing))
+    shown = select(mask, times, selection)
     return [responses[row] for row in np.flatnonzero(shown).tolist()]
 
 

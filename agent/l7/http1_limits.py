@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flows.agent.l7.http1_answers import SWITCHING, sizes_of
+from flows.agent.l7.http1_answers import SWITCHING, is_interim, sizes_of
 from flows.agent.l7.http1_connections import after, key
 from flows.agent.l7.http1_extents import extents_of, inside, is_inside, outermost
 from flows.agent.l7.http1_pairing import Met, Waiting, search_connections
@@ -44,18 +44,35 @@ class Limits:
         if not (any_of(goes_on) or any_of(bodies) or any_of(known["upgraded"]) or any_of(switching) or any_of(echoed)):
             return None
         body = own & is_inside(requests["sequence"], known["body"], known["body_size"])
-        body |= echoed
         over = own & known["upgraded"]
         over[over] = after(requests["acknowledged"][over], known["answer"][over])
         over |= self._follow_upgrade(requests, pick(answers, switching))
-        long = pick(requests, goes_on & ~body & ~over)
+        next_one = self._follow_answer(requests, own & known["answered"], known["answer_acknowledged"], answers)
+        body &= ~next_one
+        long = pick(requests, goes_on & ~body & ~over & ~echoed)
         extents = outermost(extents_of(long, long["place"], long["size"].astype(np.int64)))
-        body |= inside(requests, extents)
+        body |= inside(requests, extents) & ~next_one
+        body |= echoed
         self._connections.send_body(extents)
         self._counts["http: body that looks like a request"] += int((body & ~over).sum())
         self._counts["http: after an upgrade"] += int(over.sum())
         http: NDArray[np.bool_] = ~(body | over)
         return http
+
+    @staticmethod
+    def _follow_answer(
+        requests: NDArray[np.void], answered: NDArray[np.bool_], until: NDArray[np.uint32], answers: NDArray[np.void]
+    ) -> NDArray[np.bool_]:
+        """Which requests (n,) begin where a final answer was given: then the rest of the body before them was never sent.
+
+        As after `Expect: 100-continue` and a refusal (RFC 9110, section 10.1.1). answered, until: up to where the connection's
+        newest answer of earlier calls was to (n,).
+        """
+        final = pick(answers, ~is_interim(answers))
+        ends = key(final["conn_id"], final["link"], final["acknowledged"])
+        mask: NDArray[np.bool_] = answered & (until == requests["sequence"])
+        mask |= np.isin(key(requests["conn_id"], requests["link"], requests["sequence"]), ends)
+        return mask
 
     def _follow_upgrade(self, requests: NDArray[np.void], switching: NDArray[np.void]) -> NDArray[np.bool_]:
         """Which requests (n,) acknowledge a part of an answer that came with them and that ends HTTP; bool (n,)."""

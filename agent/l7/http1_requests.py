@@ -217,13 +217,9 @@ def _hosts(text: Text, rows: NDArray[np.int64], rules: Redaction) -> _Hosts:
 
 
 def _extents(text: Text, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-    """Of these payloads `begun` and `size`: bytes behind a request may be another one (RFC 9112, section 6.3).
-
-    Who expects to be told to go on may be told not to, and then sends no body (RFC 9110, section 10.1.1).
-    """
+    """Of these payloads `begun` and `size`: bytes behind a request may be another one (RFC 9112, section 6.3)."""
     body, length, begin = text.body.take(rows), content_length(text, rows, none=0), text.begin.take(rows)
     known = (body >= 0) & (length >= 0)
-    known &= text.header(b"expect").take(rows) < 0
     size = (body + length - begin) * known
     count = np.ones(len(rows), np.uint8)
     more = (known & (size < text.end[rows] - begin)).nonzero()[0]

@@ -18,4 +18,5 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    return "".join([value.ljust(width) for value, width in zip(row, widths, strict=False)]) + row[-1] + "\n"
+    line = "".join([value.ljust(width) for value, width in zip(row, widths, strict=False)]) + row[-1]
+    return (line if row[-1] else line.rstrip(" ")) + "\n"

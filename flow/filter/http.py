@@ -25,10 +25,14 @@ def only_l7(field: str, message: FlowFilter) -> None:
         types = ", ".join(str(event.type) for event in message.event_type)
         raise FilterError(
             field,
-            str(getattr(message, field)[0]).strip(),
+            _shown(getattr(message, field)[0]),
             f"filtering by {field.replace('_', ' ')} requires the event type filter to only match 'l7' events"
             f"; it asks for {types}: leave the type out or add l7",
         )
+
+
+def _shown(value: str | HTTPHeader) -> str:
+    return value if isinstance(value, str) else f"{value.key}:{value.value}"
 
 
 def build_status(field: str, values: Sequence[str]) -> Condition:

@@ -30,20 +30,9 @@ class Selection:
     until: int | None = None
 
 
-def select(matches: Mask, time_ns: NDArray[np.integer[Any]], selection: Selection, *, exempt: Mask | None = None) -> Mask:
-    """The rows to show, in a table in stream order; bool (n,). time_ns is i64.
-
-    exempt rows (lost events, node status) bypass the filter and do not count toward the number. They are
-    shown where a reader passes them: inside the time range, from the first shown flow on if the newest are
-    asked for, and up to the last if the oldest are.
-    """
-    timely = within(time_ns, selection)
-    wanted = matches & timely
-    if exempt is None:
-        return _limit(wanted, selection)[0]
-    shown, start, end = _limit(wanted & ~exempt, selection)
-    shown[start:end] |= (exempt & timely)[start:end]
-    return shown
+def select(matches: Mask, time_ns: NDArray[np.integer[Any]], selection: Selection) -> Mask:
+    """The rows to show, in a table in stream order; bool (n,). time_ns is i64."""
+    return _limit(matches & within(time_ns, selection), selection)
 
 
 def within(time_ns: NDArray[np.integer[Any]], selection: Selection) -> Mask:
@@ -56,13 +45,11 @@ def within(time_ns: NDArray[np.integer[Any]], selection: Selection) -> Mask:
     return mask
 
 
-def _limit(wanted: Mask, selection: Selection) -> tuple[Mask, int, int]:
-    """The wanted rows within the number, and the span of rows that were read to find them."""
-    n, number = len(wanted), selection.number
-    rows = np.flatnonzero(wanted)
+def _limit(wanted: Mask, selection: Selection) -> Mask:
+    """The wanted rows within the number."""
+    number, rows = selection.number, np.flatnonzero(wanted)
     if number == 0 or number > len(rows):
-        return wanted, 0, n
-    shown = np.zeros(n, np.bool_)
-    kept = rows[:number] if selection.first else rows[-number:]
-    shown[kept] = True
-    return (shown, 0, int(kept[-1]) + 1) if selection.first else (shown, int(kept[0]), n)
+        return wanted
+    shown = np.zeros(len(wanted), np.bool_)
+    shown[rows[:number] if selection.first else rows[-number:]] = True
+    return shown

@@ -1,4 +1,4 @@
-"""The newest or oldest flows of a file."""
+"""The newest or oldest responses of a file."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     [
         (Selection(), ["lost0", "n1", "lost2", "n3", "lost4"]),
         (Selection(number=ALL), ["lost0", "n1", "lost2", "n3", "lost4"]),
-        (Selection(number=1), ["n3", "lost4"]),
-        (Selection(number=2), ["lost0", "n1", "lost2", "n3", "lost4"]),
-        (Selection(number=1, first=True), ["lost0", "n1"]),
+        (Selection(number=1), ["lost4"]),
+        (Selection(number=2), ["n3", "lost4"]),
+        (Selection(number=9), ["lost0", "n1", "lost2", "n3", "lost4"]),
+        (Selection(number=1, first=True), ["lost0"]),
+        (Selection(number=2, first=True), ["lost0", "n1"]),
     ],
 )
-def test_losses_come_along_and_do_not_count(selection: Selection, expected: list[str]) -> None:
+def test_losses_count_as_flows_do(selection: Selection, expected: list[str]) -> None:
     bound = limit(selection)
     out: list[GetFlowsResponse] = []
     for response in [loss(0), at(1), loss(2), at(3), loss(4)]:

@@ -65,8 +65,9 @@ def test_nodes_as_json(serve: Serve, capsys: Capture) -> None:
     assert main(["list", "node", "-o", "json", "--server", serve(Observer(nodes=NODES))]) == 0
     first, second = json.loads(capsys.readouterr().out)
     assert list(first) == ["name", "version", "address", "state", "tls", "uptime_ns", "num_flows", "max_flows", "seen_flows"]
-    assert (first["state"], first["tls"]) == (1, {"enabled": True, "server_name": "n1.x"})
-    assert second == {"name": "node-2\x1b", "address": "10.0.0.2:4244", "state": 2}
+    assert (first["state"], first["tls"]) == ("NODE_CONNECTED", {"enabled": True, "server_name": "n1.x"})
+    assert (first["uptime_ns"], first["num_flows"], first["max_flows"]) == ("3723500000000", "4095", "4095")
+    assert second == {"name": "node-2\x1b", "address": "10.0.0.2:4244", "state": "NODE_UNAVAILABLE"}
 
 
 def test_an_agent_knows_no_nodes(serve: Serve, capsys: Capture) -> None:

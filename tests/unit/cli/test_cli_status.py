@@ -51,7 +51,7 @@ def test_namespaces(serve: Serve, capsys: Capture) -> None:
         assert main(["list", "namespaces", "--server", server, "-o", output]) == 0
     table, wide, listed = capsys.readouterr().out.partition("NAMESPACE   ")
     assert table.splitlines() == ["NAMESPACE", "shop", "a"]
-    assert listed.splitlines()[:3] == ["CLUSTER", "shop        ", "a           west"]
+    assert listed.splitlines()[:3] == ["CLUSTER", "shop", "a           west"]
     assert json.loads(listed[listed.index("[") :]) == [
         {"namespace": "shop"},
         {"cluster": "west", "namespace": "a"},

@@ -1,8 +1,8 @@
-"""Which of the matching flows are shown: number, first, since, until; lost events pass by."""
+"""Which of the matching flows are shown: number, first, since, until; lost events of a file."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -47,21 +47,6 @@ def test_selected_rows(selection: Selection, expected: list[int]) -> None:
     assert rows(select(MATCHES, TIMES, selection)) == expected
 
 
-@pytest.mark.parametrize(
-    ("selection", "expected"),
-    [
-        (Selection(), [0, 1, 2, 3, 4, 5]),
-        (Selection(number=1), [5]),
-        (Selection(number=2), [3, 4, 5]),
-        (Selection(number=2, first=True), [0, 1, 2]),
-        (Selection(since=30, until=40), [2, 3, 4]),
-    ],
-    ids=str,
-)
-def test_what_is_no_flow_is_shown_where_a_reader_passes_it(selection: Selection, expected: list[int]) -> None:
-    assert rows(select(MATCHES, TIMES, selection, exempt=~MATCHES)) == expected
-
-
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=20), st.integers(0, 9), st.booleans())
 def test_a_number_takes_from_the_right_end(flows: list[tuple[bool, int]], number: int, first: bool) -> None:
     flows.sort(key=lambda flow: flow[1])
@@ -71,10 +56,26 @@ def test_a_number_takes_from_the_right_end(flows: list[tuple[bool, int]], number
     assert rows(select(matches, times, Selection(number=number, first=first))) == (kept if number else all_rows)
 
 
-def test_lost_events_and_node_status_bypass_the_filters() -> None:
-    flow, lost, status = GetFlowsResponse(), GetFlowsResponse(), GetFlowsResponse()
-    flow.flow.uuid, lost.lost_events.num_events_lost, status.node_status.message = "u", 1, "m"
-    nothing = compile_filters([FlowFilter(uuid=["v"])])
-    assert choose([flow, lost, status], nothing, Selection()) == [lost, status]
-    assert choose([flow, lost, status], compile_filters(), Selection(number=1, first=True)) == [flow]
-    assert choose([], nothing, Selection(number=3)) == []
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        ({}, True),
+        ({"uuid": ["v"]}, False),
+        ({"source_pod": ["nosuch"]}, False),
+        ({"verdict": ["VERDICT_UNKNOWN"]}, False),
+        ({"ip_version": ["IP_NOT_USED"]}, False),
+    ],
+)
+def test_lost_events_and_node_status_of_a_file_are_filtered_as_hubble_does(asked: dict[str, Any], shown: bool) -> None:
+    lost, status = GetFlowsResponse(), GetFlowsResponse()
+    lost.lost_events.num_events_lost, status.node_status.message = 1, "m"
+    found = choose([lost, status], compile_filters([FlowFilter(**asked)] if asked else []), Selection())
+    assert found == ([lost, status] if shown else [])
+
+
+def test_what_is_no_flow_counts_as_one_in_a_file() -> None:
+    flow, lost = GetFlowsResponse(), GetFlowsResponse()
+    flow.flow.uuid, lost.lost_events.num_events_lost = "u", 1
+    assert choose([flow, lost, flow], compile_filters(), Selection(number=2, first=True)) == [flow, lost]
+    assert choose([flow, lost, flow], compile_filters(), Selection(number=2)) == [lost, flow]
+    assert choose([], compile_filters(), Selection(number=3)) == []

@@ -77,6 +77,13 @@ def test_a_request_holds_all_that_a_server_needs() -> None:
     assert not parse().request().HasField("field_mask")
 
 
+def test_filter_switches_may_be_written_with_a_value() -> None:
+    assert (
+        parse("--not=true", "--pod", "a/b", "--encrypted=true", "--ipv4=v4").request()
+        == parse("--not", "--pod", "a/b", "--encrypted", "-4").request()
+    )
+
+
 def test_the_command_line_outdoes_a_variable_for_a_port_forward() -> None:
     assert parse(FLOWS_PORT_FORWARD="true", FLOWS_SERVER="a:1").server.port_forward
     assert parse(FLOWS_PORT_FORWARD="true", FLOWS_SERVER="a:1").server.address == ""
@@ -90,6 +97,12 @@ def test_output_options() -> None:
     assert (output.ip_translation, output.debug, output.silent_errors) == (False, True, True)
     assert parse("--ip-translation=false").output.ip_translation is False
     assert parse("--print-node-name=F").output.print_node_name is False
+    assert (parse("-D=f").output.debug, parse("-f=false").selection.follow, parse("-f=t").selection.follow) == (
+        False,
+        False,
+        True,
+    )
+    assert parse("--color", "NEVER").output.color is Color.NEVER
     assert parse("-o", "tab").output.format is Format.TABLE
 
 
@@ -115,6 +128,13 @@ def test_hubbles_older_json_on_request(spelling: str, form: Format) -> None:
         (["--input-file", "f", "--last", "1000001"], "must be at most 1000000"),
         (["--follow=perhaps"], "--follow 'perhaps': expected no value, or =true or =false"),
         (["--not=perhaps"], "--not 'perhaps': expected no value"),
+        (["-f=6"], "--follow '6': expected no value, or =true or =false"),
+        (["-4=t"], "--ipv4 't': expected no value"),
+        (["--uuid", "x\udcff"], "expected UTF-8 text"),
+        (["--pod", "x\udcff"], "expected UTF-8 text"),
+        (["--http-header", "a:\udcff"], "expected UTF-8 text"),
+        (["-o", "json", "--field-mask", "\udcff"], "expected UTF-8 text"),
+        (["--http-header", "A:b", "--type", "drop"], '--http-header "A:b": filtering by'),
         (["-o", "json", "--field-mask", "source.pod"], "did you mean source.pod_name?"),
         (["-o", "json", "--field-mask", "source.labels.x"], "invalid path"),
         (["--server", "localhost"], "did you mean localhost:4245?"),

@@ -63,7 +63,11 @@ def test_printed_as_hubble_does(arguments: str, expected: str) -> None:
     assert printed(arguments.split()) == expected
 
 
-@pytest.mark.parametrize("arguments", [arguments.split() for arguments, _ in PRINTED] + [["--http-url", "it's <b>&\u2028\x00"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [arguments.split() for arguments, _ in PRINTED]
+    + [["--http-url", text] for text in ("it's <b>&\u2028\x00", "x\x85y", "x\x7fy", "x\ufffey")],
+)
 def test_what_is_printed_can_be_read_back(tmp_path: Path, arguments: list[str]) -> None:
     file, text = tmp_path / "c.yaml", printed(arguments)
     file.write_text(text)

@@ -13,6 +13,7 @@ from pairing_samples import (
     ANSWER_ALIKE,
     ANSWERED,
     ASKED,
+    CONTINUE,
     SWITCHING,
     TWO_PAIRS,
     Payload,
@@ -68,15 +69,31 @@ def test_what_a_client_sends_within_its_request_is_no_answer_of_its_own(calls: i
     assert station.http.counts() == {"http: body that looks like an answer": 1}
 
 
-def test_after_a_refusal_to_take_a_body_requests_go_on() -> None:
+UPLOAD = b"PUT /1 HTTP/1.1\r\nHost: s3\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3, 8])
+def test_after_a_refusal_to_take_a_body_requests_go_on(calls: int) -> None:
     """What botocore does, and curl after 417: Expect: 100-continue, a final answer, and no body."""
     stream, station = Stream(), Station()
-    upload = b"PUT /1 HTTP/1.1\r\nHost: s3\r\nExpect: 100-continue\r\nContent-Length: 8388608\r\n\r\n"
-    payloads = [stream.ask(upload), stream.answer(sized(1)), stream.ask(get(2)), stream.answer(sized(2))]
-    for one in payloads:
-        station.take(one)
-    assert simple(station.settle()) == TWO_PAIRS
+    payloads = [stream.ask(UPLOAD % (8 << 20)), stream.answer(sized(1))]
+    for name in (2, 3, 4):
+        payloads += [stream.ask(get(name)), stream.answer(sized(name))]
+    for part in np.array_split(np.concatenate(payloads), calls):
+        station.take(part)
+    assert simple(station.settle()) == [*TWO_PAIRS, ("/3", ANSWERED, 403, False), ("/4", ANSWERED, 404, False)]
     assert station.http.counts() == {}
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3, 6])
+def test_a_body_that_was_asked_for_may_look_like_a_request_from_its_first_packet_on(calls: int) -> None:
+    stream, station = Stream(), Station()
+    payloads = [stream.ask(UPLOAD % (2 * len(ALIKE))), stream.answer(CONTINUE), stream.ask(ALIKE), stream.ask(ALIKE)]
+    payloads += [stream.answer(sized(1)), stream.ask(get(2)), stream.answer(sized(2))]
+    for part in np.array_split(np.concatenate(payloads), calls):
+        station.take(part)
+    assert simple(station.settle()) == TWO_PAIRS
+    assert station.http.counts() == {"http: body that looks like a request": 2, "http: interim answer": 1}
 
 
 def test_an_upgrade_in_a_body_is_none() -> None:
