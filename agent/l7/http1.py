@@ -23,7 +23,6 @@ from flows.agent.l7.http1_connections import Connections, after, origin_of
 from flows.agent.l7.http1_deferred import Asked, Deferred
 from flows.agent.l7.http1_distinct import distinct
 from flows.agent.l7.http1_extents import bounded
-from flows.agent.l7.http1_headers import appended, kept
 from flows.agent.l7.http1_held import Held
 from flows.agent.l7.http1_limits import Limits
 from flows.agent.l7.http1_pairing import MOST_WAITING, Waiting, requests_of
@@ -31,6 +30,7 @@ from flows.agent.l7.http1_pipelining import Pipelining
 from flows.agent.l7.http1_recent import Recent
 from flows.agent.l7.http1_rows import PAYLOAD, heads, join, pick
 from flows.agent.l7.http1_sampling import Sampling
+from flows.agent.l7.http_headers import appended, kept
 from flows.agent.l7.masks import all_of, any_of, number
 from flows.agent.probe.payload import SHORT_PAYLOAD, Origin, PayloadKind
 from flows.agent.probe.record import Event

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from flows.agent.l7.http1_connections import link
-from flows.agent.l7.http1_headers import kept
 from flows.agent.l7.http1_lengths import BEYOND_NINE, DIGITS, UPPERMOST, content_length
 from flows.agent.l7.http1_rows import join, pick
 from flows.agent.l7.http1_text import CR, LF, SPACE, Text, word
+from flows.agent.l7.http_headers import kept
 from flows.agent.l7.masks import all_of, any_of, number
 from flows.agent.store.request_columns import HEADER_BYTES, METHODS, Flag
 

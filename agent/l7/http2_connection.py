@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flows.agent.l7.http1_headers import joined
 from flows.agent.l7.http2_direction import Direction
 from flows.agent.l7.http2_frames import Frame, FrameType, MalformedError, Record, last_stream, table_sizes
+from flows.agent.l7.http_headers import joined
 from flows.agent.probe.record import Event
 from flows.agent.store.request_columns import Flag, Kind, State
 

@@ -15,8 +15,8 @@ import hpack
 from hpack.exceptions import InvalidTableIndex, OversizedHeaderListError
 from hpack.table import HeaderTable
 
-from flows.agent.l7.http1_headers import told
 from flows.agent.l7.http2_frames import MalformedError
+from flows.agent.l7.http_headers import told
 from flows.agent.store.request_columns import HOST_BYTES, METHODS
 
 if TYPE_CHECKING:
