@@ -84,8 +84,9 @@ class Chaos:
                 self.lives[pid].killed = time.time_ns()
 
     def killed(self, node: str) -> list[int]:
-        """When agents of a node that served were killed."""
-        return [life.killed for pid, life in self.lives.items() if self.nodes[pid] == node and life.killed]
+        """When agents of a node were killed that had served for so long that they had read what was there before."""
+        lives = (life for pid, life in self.lives.items() if self.nodes[pid] == node and life.killed)
+        return [life.killed for life in lives if life.killed - life.ready > UNREAD_NS]
 
 
 def status() -> Json:
