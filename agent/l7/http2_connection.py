@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from flows.agent.l7.http2_direction import Direction
 from flows.agent.l7.http2_frames import Frame, FrameType, MalformedError, Record, last_stream, table_sizes
-from flows.agent.l7.http_headers import joined
 from flows.agent.probe.record import Event
 from flows.agent.store.request_columns import Flag, Kind, State
 
@@ -251,8 +250,8 @@ class Connection:
             self._counts["http2_blocks_malformed"] += 1
             return
         if first:
-            _begin_answer(stream, frame.record.time_ns)
-        _learn(stream, block)
+            stream.begin_answer(frame.record.time_ns)
+        stream.learn(block)
         grpc = stream.kind == Kind.GRPC and (not first or block.is_grpc or block.unknown)
         ends = frame.ends_stream or bool(block.grpc)  # grpc-status is the last that is said
         if (ends or not grpc) and not stream.told:
@@ -299,21 +298,3 @@ class Connection:
         stream.flags |= flag
         self._rows.set(stream)
         self._rows.tell(stream, Event.NO_RESPONSE, time_ns)
-
-
-def _begin_answer(stream: Stream, time_ns: int) -> None:
-    stream.answered_ns = time_ns
-    if stream.state == State.UNANSWERED:
-        stream.flags |= Flag.LATE
-    if stream.state != State.ALONE:
-        stream.state = State.ANSWERED
-
-
-def _learn(stream: Stream, block: Block) -> None:
-    stream.status = stream.status or block.status
-    stream.grpc = block.grpc or stream.grpc
-    if block.is_grpc or block.grpc:
-        stream.kind = Kind.GRPC
-    if block.unknown:
-        stream.flags |= Flag.MIDDLE
-    stream.headers = joined(stream.headers, block.kept)

@@ -8,6 +8,7 @@ import numpy as np
 
 from flows.agent.l7.copied import copied
 from flows.agent.l7.events import Events
+from flows.agent.l7.http_headers import joined
 from flows.agent.probe.payload import SHORT_PAYLOAD
 from flows.agent.probe.record import Event
 from flows.agent.store.request_columns import HEADER_BYTES, HOST_BYTES, TEXT_BYTES, Flag, Kind, State
@@ -59,6 +60,24 @@ class Stream:
     def waits(self) -> bool:
         """Whether an answer is expected, and nothing of it was seen."""
         return self.state == State.ASKED
+
+    def begin_answer(self, time_ns: int) -> None:
+        """Its first headers came at time_ns."""
+        self.answered_ns = time_ns
+        if self.state == State.UNANSWERED:
+            self.flags |= Flag.LATE
+        if self.state != State.ALONE:
+            self.state = State.ANSWERED
+
+    def learn(self, block: Block) -> None:
+        """What headers or trailers of the answer say."""
+        self.status = self.status or block.status
+        self.grpc = block.grpc or self.grpc
+        if block.is_grpc or block.grpc:
+            self.kind = Kind.GRPC
+        if block.unknown:
+            self.flags |= Flag.MIDDLE
+        self.headers = joined(self.headers, block.kept)
 
 
 class Rows:

@@ -18,3 +18,11 @@ def demo() -> Iterator[Demo]:
     cluster.up()
     yield cluster
     cluster.ok("down")
+
+
+@pytest.fixture
+def without_node_2(demo: Demo) -> Iterator[Demo]:
+    """The agent of node-2 stopped for a test, and started again for those that follow."""
+    demo.ok("stop", "agent/node-2")
+    yield demo
+    demo.ok("start", "agent/node-2")

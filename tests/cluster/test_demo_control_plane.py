@@ -20,8 +20,6 @@ from flows.agent.enrich.kube_objects import resources
 from flows.demo import layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from demo_command import Demo
 
 Json = dict[str, Any]
@@ -41,13 +39,6 @@ def ready_agents() -> dict[str, bool]:
     slices = json.loads(done.stdout)["items"]
     assert {port["port"] for piece in slices for port in piece["ports"]} == {layout.AGENT_PORT}
     return {row["nodeName"]: row["conditions"]["ready"] for piece in slices for row in piece["endpoints"]}
-
-
-@pytest.fixture
-def without_node_2(demo: Demo) -> Iterator[Demo]:
-    demo.ok("stop", "agent/node-2")
-    yield demo
-    demo.ok("start", "agent/node-2")
 
 
 def test_agents_are_announced_as_they_come_and_go(demo: Demo) -> None:

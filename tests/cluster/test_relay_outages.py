@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
-import pytest
 from application import Application, Made, seen
 from google.protobuf.field_mask_pb2 import FieldMask
 from told import NODES, moment, nanoseconds, node_of
@@ -25,7 +24,7 @@ from flows.flow.protojson import to_json
 from flows.proto import flow_pb2, flows_pb2, flows_pb2_grpc, observer_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from demo_command import Demo
 
@@ -39,15 +38,8 @@ SETTLE_SECONDS = 2.0  # from a socket's end to the relay's answer: ring, batch, 
 # One agent away
 
 
-@pytest.fixture
-def nobody_on_node_2(demo: Demo) -> Iterator[Demo]:
-    demo.ok("stop", "agent/node-2")
-    yield demo
-    demo.ok("start", "agent/node-2")
-
-
-def test_a_missing_agent_is_told_and_changes_the_exit_code(nobody_on_node_2: Demo) -> None:
-    answer = nobody_on_node_2.ask("--last", "50", "--exit-code")
+def test_a_missing_agent_is_told_and_changes_the_exit_code(without_node_2: Demo) -> None:
+    answer = without_node_2.ask("--last", "50", "--exit-code")
     assert (answer.code, len(answer.flows)) == (3, 50)
     assert {flow["node_name"] for flow in answer.flows} <= NODES
     assert "node-2" in answer.errors

@@ -4,33 +4,19 @@ from __future__ import annotations
 
 import itertools
 import re
-from pathlib import Path
 
 import pytest
+from flags_parsed import NOW, parse, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.cli.flags import observe_parser, parse_observe
+from flows.cli.flags import observe_parser
 from flows.cli.flags_filter import CONFLICTS, FILTER_FLAGS, FilterFlag
 from flows.cli.flags_options import OPTIONS
-from flows.cli.options import Color, Format, ObserveOptions, ServerOptions, TimeFormat, UsageError
+from flows.cli.options import Color, Format, TimeFormat, UsageError
 from flows.flow.filter.selection import ALL, Selection
 from flows.proto import flow_pb2
 from flows.proto.flow_pb2 import FlowFilter
-
-NOW = 10**18
-
-
-def parse(*arguments: str, **env: str) -> ObserveOptions:
-    return parse_observe(arguments, env=env, now_ns=NOW)
-
-
-def refusal(*arguments: str, **env: str) -> str:
-    with pytest.raises(UsageError) as caught:
-        parse(*arguments, **env)
-    message = str(caught.value)
-    assert message.isprintable()
-    return message
 
 
 @pytest.mark.parametrize(
@@ -263,59 +249,6 @@ def test_help_ends_quietly(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         parse("--help")
     assert "usage: flows observe [flags]" in capsys.readouterr().out
-
-
-def test_a_flag_beats_flows_beats_hubble_beats_the_file(tmp_path: Path) -> None:
-    file = tmp_path / "config.yaml"
-    file.write_text('server: file:1\ntls: true\nallowlist: [\'{"uuid":["f"]}\']\n')
-    environment = {"HUBBLE_CONFIG": str(file)}
-    assert parse(**environment).server == ServerOptions(address="file:1", tls=True)
-    assert list(parse(**environment).allow) == [FlowFilter(uuid=["f"])]
-    environment["HUBBLE_SERVER"] = "hubble:1"
-    assert parse(**environment).server.address == "hubble:1"
-    environment["FLOWS_SERVER"] = "flows:1"
-    assert parse(**environment).server.address == "flows:1"
-    assert parse("--server", "flag:1", **environment).server.address == "flag:1"
-
-
-@pytest.mark.parametrize("folder", [".config/flows", ".config/hubble", ".hubble"])
-def test_the_usual_places_of_the_file(tmp_path: Path, folder: str) -> None:
-    (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / folder / "config.yaml").write_text("server: there:1\n")
-    assert parse(HOME=str(tmp_path)).server.address == "there:1"
-    assert parse(HOME=str(tmp_path / "other")).server.address == ServerOptions().address
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("server: nowhere\n", 'server "nowhere": expected host:port'),
-        ("server: [a, b]\n", "server: expected one value"),
-        ("tls-ca-cert-files: {a: b}\n", "expected a list of texts"),
-        ("- a\n", "expected a mapping"),
-        ("a: [\n", "not YAML"),
-        ("[" * 5000, "not YAML"),
-        ("a: 2026-99-99\n", "not YAML"),
-    ],
-)
-def test_a_bad_file_is_named(tmp_path: Path, content: str, message: str) -> None:
-    file = tmp_path / "c.yaml"
-    file.write_text(content)
-    said = refusal("--config", str(file))
-    assert "c.yaml" in said
-    assert message in said
-
-
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    assert "No such file" in refusal("--config", str(tmp_path / "nosuch"))
-    assert "cannot read it" in refusal("--config", str(tmp_path))
-    Path(tmp_path / "raw").write_bytes(b"\xff\xfe")
-    assert "not UTF-8" in refusal(FLOWS_CONFIG=str(tmp_path / "raw"))
-
-
-def test_a_bad_variable_is_named() -> None:
-    assert refusal(HUBBLE_TLS="maybe").startswith('HUBBLE_TLS "maybe"')
-    assert parse(HUBBLE_TLS="", FLOWS_TLS_CA_CERT_FILES="a,b c").server.tls_ca_cert_files == ("a", "b", "c")
 
 
 FLAGS = st.sampled_from([f"--{name}" for name in (*FILTER_FLAGS, *OPTIONS) if name != "config"])

@@ -6,7 +6,7 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
@@ -18,7 +18,7 @@ from flows.flow.batch import BatchWriter
 from flows.flow.ends import EndTable
 from flows.flow.filter import Selection, select
 from flows.flow.request import RequestError
-from flows.proto import flow_pb2, flows_pb2, observer_pb2, relay_pb2
+from flows.proto import flows_pb2, observer_pb2, relay_pb2
 from flows.relay.access.grant import FreeGrant
 from flows.relay.access.scope import Denied, Scope
 from flows.relay.metrics import Metrics
@@ -28,7 +28,7 @@ from flows.relay.status import Status
 from flows.wire.limits import BATCH_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from flows.relay.access.credentials import Credentials
     from flows.relay.discovery.found import Found
     from flows.relay.pool import Pool
-
-M = TypeVar("M")
 
 
 def end(namespace: str = "", pod: str = "", service: str = "") -> flows_pb2.End:
@@ -274,54 +272,3 @@ def asked(**query: Any) -> flows_pb2.FlowsRequest:
         else:
             setattr(request.query, name, value)
     return request
-
-
-def names(batches: Iterable[flows_pb2.FlowBatch]) -> list[str]:
-    """The uuids of batches' flows."""
-    return [flow_pb2.Flow.FromString(raw).uuid for batch in batches for raw in batch.flows]
-
-
-class _Reading(Generic[M]):
-    """A stream that is read in the background."""
-
-    def __init__(self, call: grpc.aio.UnaryStreamCall[Any, M]) -> None:
-        self.call, self.messages = call, list[M]()
-        self.error: grpc.aio.AioRpcError | None = None
-        self._came = asyncio.Event()
-        self._task = asyncio.create_task(self._read())
-
-    async def _read(self) -> None:
-        try:
-            async for message in self.call:
-                self.messages.append(message)
-                self._came.set()
-        except grpc.aio.AioRpcError as error:
-            self.error = error
-        finally:
-            self._came.set()
-
-    async def until(self, condition: Callable[[Self], object], seconds: float = 10) -> None:
-        async with asyncio.timeout(seconds):
-            while not condition(self):
-                self._came.clear()
-                if self._task.done() and not condition(self):
-                    raise AssertionError(f"the stream has ended: {self.error}")
-                await self._came.wait()
-
-    async def stop(self) -> None:
-        self.call.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-
-class Reading(_Reading[flows_pb2.FlowBatch]):
-    """Of batches."""
-
-    def names(self) -> list[str]:
-        return names(self.messages)
-
-    def positions(self) -> dict[str, flows_pb2.Position]:
-        return {position.node: position for message in self.messages for position in message.positions}
-
-
-class PlainReading(_Reading[observer_pb2.GetFlowsResponse]):
-    """Of single flows."""

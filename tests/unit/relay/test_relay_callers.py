@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from flow_agents import Caller, Reading, asked, end, names, relay
+from flow_agents import Caller, asked, end, relay
+from relay_readings import Reading, names
 from service_samples import answered, refused, shop
 
 from flows.proto import flows_pb2

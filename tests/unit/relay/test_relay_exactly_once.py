@@ -7,7 +7,8 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from flow_agents import FlowAgent, Reading, Served, asked, names, relay
+from flow_agents import FlowAgent, Served, asked, relay
+from relay_readings import Reading, names
 from stream_samples import MS
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
-from flow_agents import FlowAgent, Reading, asked, names, relay
+from flow_agents import FlowAgent, asked, relay
 from relay_agents import found
+from relay_readings import Reading, names
 from stream_samples import MS, S
 
 from flows.proto import flows_pb2, relay_pb2

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 import pytest
-from flow_agents import FlowAgent, asked, end, names, relay
+from flow_agents import FlowAgent, asked, end, relay
 from join_samples import CLIENT, Row
 from join_samples import batch as join_batch
 from relay_agents import FAST, Agent, agents, found, pool, until
+from relay_readings import names
 from stream_samples import MS, S
 
 from flows.flow.batch import COLUMNS, MOST_ENDS, MOST_NODES, Batch, BatchError, BatchReader, BatchWriter, objects

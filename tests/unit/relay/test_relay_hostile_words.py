@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from flow_agents import FlowAgent, Reading, Served, asked, end, names, relay
+from flow_agents import FlowAgent, Served, asked, end, relay
 from relay_agents import Agent
+from relay_readings import Reading, names
 from stream_samples import S
 
 from flows.flow.batch import COLUMNS, Batch, BatchWriter, empty, objects

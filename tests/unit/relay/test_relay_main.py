@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 import grpc
 import numpy as np
 import pytest
-from flow_agents import FlowAgent, Reading, Served, asked
+from flow_agents import FlowAgent, Served, asked
 from relay_agents import Agent, List, agents, connected, found, pool
+from relay_readings import Reading
 from wire_certificates import issue
 
 from flows.relay import main

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flow_agents import FlowAgent, Reading, Served, asked, relay
+from flow_agents import FlowAgent, Served, asked, relay
 from relay_agents import Agent, agents, connected
+from relay_readings import Reading
 from stream_samples import MS, S
 
 from flows.proto import flows_pb2

@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from flow_agents import Caller, FlowAgent, Reading, Served, asked, end, relay
+from flow_agents import Caller, FlowAgent, Served, asked, end, relay
+from relay_readings import Reading
 from stream_samples import position
 
 from flows.proto import flows_pb2

@@ -6,7 +6,8 @@ import asyncio
 import re
 from typing import TYPE_CHECKING
 
-from flow_agents import FlowAgent, Reading, asked, end, names, relay
+from flow_agents import FlowAgent, asked, end, relay
+from relay_readings import Reading, names
 from service_samples import answered, shop
 
 from flows.proto import flow_pb2, flows_pb2, observer_pb2, relay_pb2

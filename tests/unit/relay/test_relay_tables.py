@@ -4,7 +4,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from flow_agents import FlowAgent, PlainReading, asked, end, relay
+from flow_agents import FlowAgent, asked, end, relay
+from relay_readings import PlainReading
 from stream_samples import batch
 
 from flows.flow.batch import BatchReader, BatchWriter
