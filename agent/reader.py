@@ -43,6 +43,8 @@ LOSSES = {
     Counter.LOST_CONNECTION: "connection table full",
     Counter.LOST_EXCHANGE: "exchange table full",
     Counter.LOST_PAYLOAD: "request ring full",
+    Counter.LOST_END: "end of connection missed",
+    Counter.NOT_RUN: "program not run",  # an upper bound: most of what it was to be told of is of no interest, or found later
     Counter.SAMPLED_OUT: SAMPLED,
     Counter.PASSED_OVER: SAMPLED,  # requests, answers, and parts of bodies: nobody looked
 }

@@ -20,11 +20,11 @@ struct connection {
 	u8 initiator;
 	u8 flags_sent;
 	u8 flags_received;
-	u8 opened;     /* its OPENED has left */
-	u8 unanswered; /* its UNANSWERED has left */
+	u8 waiting;      /* for the answer to its SYN */
+	u8 told_waiting; /* what has left of that: OPENED, then UNANSWERED */
 	u8 ended;
-	u8 error; /* errno that the socket reported while it waited for an answer */
-	u8 zero;
+	u8 error;  /* errno that the socket reported while it waited for an answer */
+	u8 missed; /* a sweep has found the socket further on than is known here */
 };
 
 BPF_F_TABLE("hash", u64, struct connection, connections, CONNECTION_ENTRIES, BPF_F_NO_PREALLOC);

@@ -47,7 +47,7 @@ struct process {
 
 struct record {
 	u64 time_ns;  /* CLOCK_MONOTONIC */
-	u64 start_ns; /* 0: before the agent */
+	u64 start_ns; /* 0: nobody saw it, as a rule because it was before the agent */
 	u64 conn_id;  /* socket cookie; table entries set the top bit */
 	u64 cgroup_id;
 	u64 sent_bytes;
@@ -76,7 +76,7 @@ struct record {
 
 enum counter { /* one per reason; agent/probe/record.py names them */
 	LOST_RING_FULL,       /* a record found no room in the ring */
-	LOST_CONNECTION,      /* no room for a TCP connection's state: it stays unseen */
+	LOST_CONNECTION,      /* no room for a TCP connection's state: it stays unseen until it ends */
 	LOST_EXCHANGE,        /* packets of exchanges that found no room: they stay unseen */
 	MALFORMED,            /* truncated or contradictory headers: no flow is made of them */
 	FRAGMENT,             /* a fragment with no transport header: not attributed to a flow */
@@ -86,5 +86,8 @@ enum counter { /* one per reason; agent/probe/record.py names them */
 	SAMPLED_OUT,          /* first bytes of requests and answers that were left out on purpose */
 	PASSED_OVER,          /* packets with payload that were not looked at, for the same purpose */
 	HTTP2_UNFOLLOWED,     /* times that the frames of an HTTP/2 connection were lost track of */
+	FOUND_LATE,           /* state changes of TCP sockets that no program was told of: found afterwards, and told then */
+	LOST_END,             /* ends of TCP connections that no program was told of, and whose sockets are gone */
+	NOT_RUN,              /* times that the kernel left out a tracepoint's program; it counts them itself (bpf_prog_info) */
 	COUNTERS,
 };

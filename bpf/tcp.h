@@ -45,6 +45,24 @@ static __always_inline struct connection *lookup_connection(void *sk)
 	return connection && !connection->ended ? connection : 0;
 }
 
+/* A socket that waits is no longer one; what waits is counted. */
+static __always_inline void stop_waiting(struct connection *connection)
+{
+	if (!connection->waiting)
+		return;
+	connection->waiting = 0;
+	count_by(SYNS_PENDING, -1);
+}
+
+static __always_inline void got_answer(struct connection *connection)
+{
+	if (!connection->waiting)
+		return;
+	stop_waiting(connection);
+	connection->flags_sent |= ACK;
+	connection->flags_received |= SYN | ACK;
+}
+
 /* What every new entry starts with. */
 static __always_inline void begin(struct connection *connection, void *sk)
 {
@@ -58,6 +76,10 @@ static __always_inline bool remember(void *sk, struct connection *connection)
 	struct connection *former = connections.lookup(&key);
 
 	if (former) {
+		if (!former->ended && former->id != connection->id)
+			count(LOST_END);
+		if (!former->ended)
+			stop_waiting(former);
 		*former = *connection;
 		return true;
 	}
@@ -70,7 +92,7 @@ static __always_inline bool remember(void *sk, struct connection *connection)
 static __always_inline void on_syn_sent(void *sk)
 {
 	struct connection connection = {
-		.start_ns = bpf_ktime_get_ns(), .initiator = INITIATOR_LOCAL, .flags_sent = SYN,
+		.start_ns = bpf_ktime_get_ns(), .initiator = INITIATOR_LOCAL, .flags_sent = SYN, .waiting = 1,
 	};
 
 	if (!in_subtree(sk))
@@ -93,11 +115,9 @@ static __always_inline void established_by_us(void *sk, void *tcp)
 
 	if (!connection)
 		return;
-	count_by(SYNS_PENDING, -1);
 	if (connection->start_ns)
 		connection->handshake_us = (now - connection->start_ns) / 1000;
-	connection->flags_sent |= ACK;
-	connection->flags_received |= SYN | ACK;
+	got_answer(connection);
 	emit_connection(connection, sk, tcp, ESTABLISHED, now, true);
 }
 
@@ -155,6 +175,28 @@ static __always_inline void on_error(void *sk)
 		connection->error = error ? error : queued_error(sk);
 }
 
+/* Whether the local end opened a connection whose beginning nobody saw: the SYN that it sent is one of the acknowledged bytes (RFC 4898,
+ * tcp_snd_una_update), and there is nothing else that was acknowledged but not sent as data, as long as no FIN was sent. */
+static __always_inline u8 who_opened(void *tcp, int state)
+{
+	u64 acknowledged = FIELD(u64, tcp, OFFSET_tcp_bytes_acked);
+	u64 sent = FIELD(u64, tcp, OFFSET_tcp_bytes_sent) - FIELD(u64, tcp, OFFSET_tcp_bytes_retrans);
+	u32 in_flight = FIELD(u32, tcp, OFFSET_tcp_snd_nxt) - FIELD(u32, tcp, OFFSET_tcp_snd_una);
+
+	if (state == TCP_SYN_SENT)
+		return INITIATOR_LOCAL;
+	if (state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT)
+		return INITIATOR_UNKNOWN;
+	if (acknowledged + in_flight == sent + 1)
+		return INITIATOR_LOCAL;
+	return acknowledged + in_flight == sent ? INITIATOR_REMOTE : INITIATOR_UNKNOWN;
+}
+
+static __always_inline bool was_open(int state)
+{
+	return state != TCP_CLOSE && state != TCP_LISTEN && state != TCP_SYN_SENT && state != TCP_SYN_RECV;
+}
+
 static __always_inline u8 failed_open(struct connection *connection, u32 error)
 {
 	error = error ? error : connection->error;
@@ -165,16 +207,26 @@ static __always_inline u8 failed_open(struct connection *connection, u32 error)
 	return UNANSWERED;
 }
 
-static __always_inline u8 ended_how(struct connection *connection, u32 error, int old_state)
+/* 0: the socket does not tell. */
+static __always_inline u8 failed_how(struct connection *connection, u32 error)
 {
-	if (old_state == TCP_SYN_SENT)
-		return failed_open(connection, error);
 	if (error == ETIMEDOUT)
 		return TIMED_OUT;
-	if (error == ECONNRESET || error == EPIPE) { /* tcp_reset() */
-		connection->flags_received |= RST;
-		return RESET;
-	}
+	if (error != ECONNRESET && error != EPIPE)
+		return 0;
+	connection->flags_received |= RST; /* tcp_reset() */
+	return RESET;
+}
+
+static __always_inline u8 ended_how(struct connection *connection, u32 error, int old_state)
+{
+	u8 failed;
+
+	if (old_state == TCP_SYN_SENT)
+		return failed_open(connection, error);
+	failed = failed_how(connection, error);
+	if (failed)
+		return failed;
 	if (old_state == TCP_ESTABLISHED || old_state == TCP_CLOSE_WAIT) { /* no FIN of ours went out: an abort */
 		connection->flags_sent |= RST;
 		return RESET;
@@ -183,21 +235,40 @@ static __always_inline u8 ended_how(struct connection *connection, u32 error, in
 	return CLOSED;
 }
 
-static __always_inline void on_close(void *sk, void *tcp, int old_state)
+static __always_inline void end(struct connection *connection, void *sk, void *tcp, u8 event)
 {
-	struct connection *connection = lookup_connection(sk);
 	u64 now = bpf_ktime_get_ns();
-	u8 event;
 
-	if (!connection)
-		return;
-	if (old_state == TCP_SYN_SENT)
-		count_by(SYNS_PENDING, -1);
-	event = ended_how(connection, FIELD(u32, sk, OFFSET_sock_err), old_state);
-	if (event != UNANSWERED || !connection->unanswered) /* the sweep has said it already */
+	stop_waiting(connection);
+	if (event != UNANSWERED || connection->told_waiting != UNANSWERED) /* the sweep has said it already */
 		emit_connection(connection, sk, tcp, event, now, true);
 	connection->emitted_ns = now;
 	connection->ended = 1;
+}
+
+/* Of what nobody saw begin only the end is told. */
+static __always_inline void end_unknown(void *sk, void *tcp, int old_state)
+{
+	struct connection connection = {};
+
+	if (!was_open(old_state) || !in_subtree(sk))
+		return;
+	begin(&connection, sk);
+	connection.initiator = who_opened(tcp, old_state);
+	end(&connection, sk, tcp, ended_how(&connection, FIELD(u32, sk, OFFSET_sock_err), old_state));
+}
+
+static __always_inline void on_close(void *sk, void *tcp, int old_state)
+{
+	struct connection *connection = lookup_connection(sk);
+
+	if (!connection) {
+		end_unknown(sk, tcp, old_state);
+		return;
+	}
+	if (old_state != TCP_SYN_SENT)
+		got_answer(connection); /* if nobody said so */
+	end(connection, sk, tcp, ended_how(connection, FIELD(u32, sk, OFFSET_sock_err), old_state));
 }
 
 /* What its entry was told of it is over. */

@@ -192,6 +192,13 @@ def map_sizes(map_: int) -> tuple[int, int, int]:
     return key, value, entries
 
 
+def missed_runs(program: int) -> int:
+    """Times that the kernel did not run a program, as a rule since it was running on that CPU; always 0 before Linux 6.7."""
+    info = ctypes.create_string_buffer(216)  # struct bpf_prog_info up to recursion_misses
+    bpf(Command.OBJ_GET_INFO_BY_FD, struct.pack("<IIQ", program, len(info), ctypes.addressof(info)))
+    return int(struct.unpack_from("<Q", info, 208)[0])
+
+
 BATCH = 4_096  # entries of a table that are read at once: 400 KB
 
 

@@ -122,8 +122,13 @@ def _attach(own: dict[str, int], subtree: Subtree, opened: dict[str, int]) -> No
         os.close(cgroup)
     for name in TRACEPOINTS:
         keep(name, bpf.open_tracepoint(own[name]))
+    _adopt(own)  # after the tracepoint, so that no connection falls between
+
+
+def _adopt(own: dict[str, int]) -> None:
+    """Look at the sockets of all processes; what is known of them already is left alone."""
     adopt = bpf.link_iterator(own["adopt_sockets"])
-    try:  # after the tracepoint, so that no connection falls between; what the tracepoint knows is left alone
+    try:
         bpf.run_iterator(adopt)
     finally:
         os.close(adopt)
@@ -151,6 +156,7 @@ class Probe:
         self._short = Lanes(self._own["short_lanes"], self._own["short_slots"], SHORT_PAYLOAD)
         self._long = Lanes(self._own["long_lanes"], self._own["long_slots"], LONG_PAYLOAD)
         self._sweep_connections, self._sweep_exchanges = sweeps(self._own)
+        self._passed = 0  # changes of state that no program was told of, when sockets were last looked for
         self.sample(1.0)
         self.hide_calls()  # of the agent before this one
 
@@ -184,6 +190,14 @@ class Probe:
         """Have the kernel look at quiet connections and exchanges; what it finds arrives in the ring."""
         self._sweep_connections.run()
         self._sweep_exchanges.run()
+        self._find_unseen()
+
+    def _find_unseen(self) -> None:
+        """Where a change of state passed unseen, a whole connection may have: only who holds its socket tells of it."""
+        passed = counted(self._own["counters"], Counter.FOUND_LATE) + bpf.missed_runs(self._own["inet_sock_set_state"])
+        if passed != self._passed:
+            self._passed = passed
+            _adopt(self._own)
 
     def sweep_connections(self) -> None:
         """Look at TCP connections only."""
@@ -247,7 +261,10 @@ class Probe:
 
     def counters(self) -> dict[Counter, int]:
         """Kernel-side counters since the start, summed over CPUs."""
-        return {counter: counted(self._own["counters"], counter) for counter in Counter}
+        return {
+            **{counter: counted(self._own["counters"], counter) for counter in Counter},
+            Counter.NOT_RUN: sum(bpf.missed_runs(self._own[name]) for name in TRACEPOINTS),
+        }
 
     def close(self) -> None:
         """Let go: programs are detached and unloaded, unless they are kept."""

@@ -91,6 +91,9 @@ class Counter(IntEnum):
     SAMPLED_OUT = 8
     PASSED_OVER = 9
     HTTP2_UNFOLLOWED = 10
+    FOUND_LATE = 11
+    LOST_END = 12
+    NOT_RUN = 13
 
 
 # Ids of connections that live in the exchange table, not in a socket (TABLE_ID of bpf/exchange.h).

@@ -21,7 +21,7 @@ from watching import QUICK, last_records, read
 from flows.agent.probe import bpf
 from flows.agent.probe.cgroup import CgroupError, Subtree, find_subtree
 from flows.agent.probe.probe import Probe
-from flows.agent.probe.record import Counter
+from flows.agent.probe.record import Counter, Event
 
 if TYPE_CHECKING:
     from hosts import Host
@@ -128,9 +128,10 @@ def test_a_full_table_is_counted(both_hosts: tuple[Path, Host, Host]) -> None:
             kept.heard()
             kept.heard()
             serving.heard()
-        known = len(last_records(read(probe)))
+        records = read(probe)
         lost = probe.counters()[Counter.LOST_CONNECTION]
-    assert known + lost == 2 * number
+    assert (records["event"] == Event.ESTABLISHED).sum() + lost == 2 * number
+    assert (records["event"] == Event.CLOSED).sum() == len(last_records(records)) == 2 * number
     assert lost > 0
 
 

@@ -94,6 +94,8 @@ def test_a_bad_batch_is_counted_as_lost_and_the_next_one_kept(reader: Reader, ke
         (Counter.LOST_CONNECTION, "connection table full"),
         (Counter.LOST_EXCHANGE, "exchange table full"),
         (Counter.LOST_PAYLOAD, "request ring full"),
+        (Counter.LOST_END, "end of connection missed"),
+        (Counter.NOT_RUN, "program not run"),
         (Counter.SAMPLED_OUT, "sampled"),
         (Counter.PASSED_OVER, "sampled"),
     ],
