@@ -72,3 +72,25 @@ static __always_inline void read_ends(struct record *record, void *sk, void *tcp
 	record->remote_port = bpf_ntohs(GET(u16, sk, OFFSET_sock_remote_port));
 	record->netns = GET(u32, net, OFFSET_net_inum);
 }
+
+/* Whether the local end opened a connection whose beginning nobody saw: the SYN that it sent is one of the acknowledged bytes (RFC 4898,
+ * tcp_snd_una_update), and there is nothing else that was acknowledged but not sent as data, as long as no FIN was sent. */
+static __always_inline u8 who_opened(void *tcp, int state)
+{
+	u64 acknowledged = FIELD(u64, tcp, OFFSET_tcp_bytes_acked);
+	u64 sent = FIELD(u64, tcp, OFFSET_tcp_bytes_sent) - FIELD(u64, tcp, OFFSET_tcp_bytes_retrans);
+	u32 in_flight = FIELD(u32, tcp, OFFSET_tcp_snd_nxt) - FIELD(u32, tcp, OFFSET_tcp_snd_una);
+
+	if (state == TCP_SYN_SENT)
+		return INITIATOR_LOCAL;
+	if (state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT)
+		return INITIATOR_UNKNOWN;
+	if (acknowledged + in_flight == sent + 1)
+		return INITIATOR_LOCAL;
+	return acknowledged + in_flight == sent ? INITIATOR_REMOTE : INITIATOR_UNKNOWN;
+}
+
+static __always_inline bool was_open(int state)
+{
+	return state != TCP_CLOSE && state != TCP_LISTEN && state != TCP_SYN_SENT && state != TCP_SYN_RECV;
+}

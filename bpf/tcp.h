@@ -175,28 +175,6 @@ static __always_inline void on_error(void *sk)
 		connection->error = error ? error : queued_error(sk);
 }
 
-/* Whether the local end opened a connection whose beginning nobody saw: the SYN that it sent is one of the acknowledged bytes (RFC 4898,
- * tcp_snd_una_update), and there is nothing else that was acknowledged but not sent as data, as long as no FIN was sent. */
-static __always_inline u8 who_opened(void *tcp, int state)
-{
-	u64 acknowledged = FIELD(u64, tcp, OFFSET_tcp_bytes_acked);
-	u64 sent = FIELD(u64, tcp, OFFSET_tcp_bytes_sent) - FIELD(u64, tcp, OFFSET_tcp_bytes_retrans);
-	u32 in_flight = FIELD(u32, tcp, OFFSET_tcp_snd_nxt) - FIELD(u32, tcp, OFFSET_tcp_snd_una);
-
-	if (state == TCP_SYN_SENT)
-		return INITIATOR_LOCAL;
-	if (state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT)
-		return INITIATOR_UNKNOWN;
-	if (acknowledged + in_flight == sent + 1)
-		return INITIATOR_LOCAL;
-	return acknowledged + in_flight == sent ? INITIATOR_REMOTE : INITIATOR_UNKNOWN;
-}
-
-static __always_inline bool was_open(int state)
-{
-	return state != TCP_CLOSE && state != TCP_LISTEN && state != TCP_SYN_SENT && state != TCP_SYN_RECV;
-}
-
 static __always_inline u8 failed_open(struct connection *connection, u32 error)
 {
 	error = error ? error : connection->error;
@@ -266,7 +244,7 @@ static __always_inline void on_close(void *sk, void *tcp, int old_state)
 		end_unknown(sk, tcp, old_state);
 		return;
 	}
-	if (old_state != TCP_SYN_SENT)
+	if (was_open(old_state))
 		got_answer(connection); /* if nobody said so */
 	end(connection, sk, tcp, ended_how(connection, FIELD(u32, sk, OFFSET_sock_err), old_state));
 }
