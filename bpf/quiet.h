@@ -57,9 +57,12 @@ static __always_inline void forget(struct connection *connection, u64 key, u64 n
 static __always_inline u8 find_ended(struct connection *connection, void *sk)
 {
 	u32 error = PROBED(u32, sk, OFFSET_sock_err);
-	u8 event = connection->waiting ? failed_open(connection, error) : failed_how(connection, error);
+	u8 event;
 
 	count(FOUND_LATE);
+	if (PROBED(u64, sk, OFFSET_tcp_bytes_acked)) /* the SYN is one of them */
+		got_answer(connection);
+	event = connection->waiting ? failed_open(connection, error) : failed_how(connection, error);
 	stop_waiting(connection);
 	connection->ended = 1;
 	if (event == UNANSWERED && connection->told_waiting == UNANSWERED)

@@ -124,6 +124,25 @@ def test_an_end_that_passed_unseen_is_told_of_or_counted(watch: Watch) -> None:
     assert counted(watch, Counter.FOUND_LATE) + counted(watch, Counter.LOST_END) == 2 * N
 
 
+def test_a_connection_of_which_only_the_syn_was_seen_is_not_said_to_be_unanswered(watch: Watch) -> None:
+    over = multiprocessing.Event()
+    with start(watch, watch.server, traffic.serve_kept, 4, 1) as serving:
+        port = serving.heard()
+        with contextlib.ExitStack() as lost:
+            lost.enter_context(astray(watch))
+            asking = start(watch, watch.client, traffic.connect_until, watch.server.address(4), port, 1, over)
+            watch.until(lambda: counted(watch, Counter.SYNS_PENDING) == 1)
+            with asking, unwatched(watch.probe):
+                lost.close()
+                assert asking.heard() == "open"
+                over.set()
+                asking.heard()
+                serving.heard()
+                serving.process.join(5)
+    watch.until(lambda: told(watch, watch.client, port, Event.CLOSED) + counted(watch, Counter.LOST_END) == 1)
+    assert told(watch, watch.client, port, Event.UNANSWERED) == 0
+
+
 def test_an_end_whose_socket_is_in_use_again_is_counted(watch: Watch) -> None:
     over = multiprocessing.Event()
     both = (watch.client, watch.server)
