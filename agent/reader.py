@@ -269,8 +269,7 @@ class Reader(threading.Thread):
             self._probe.sweep_connections()
         now = time.time_ns()
         for counter, reason in LOSSES.items():
-            lost = counters[counter] - self.counts.kernel[counter]
-            if lost:
+            if lost := counters[counter] - self.counts.kernel[counter]:
                 self._store.lose(reason, lost, self._counted_ns, now)
         if self._requests is not None:
             self._sample(self._requests, counters[Counter.LOST_PAYLOAD] - self.counts.kernel[Counter.LOST_PAYLOAD])
